@@ -1,0 +1,3 @@
+//! The `dfcnn` program.
+
+fn main() {}

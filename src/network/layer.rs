@@ -1,0 +1,249 @@
+//! The kinds of layer and their settings, exactly as `model.toml` writes them.
+//!
+//! Every layer maps an image to an image. An image is `[time, frequency, channels]`, channels last; time is open-ended,
+//! so a *frame shape* `frequency × channels` says what one column of it holds. Kernels, strides and dilations are
+//! `[time, frequency]`.
+
+use serde::{Deserialize, Serialize};
+
+/// A layer and the name its parameters carry in the weights file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedLayer {
+    /// Unique among its neighbours; parameters are called `name.weight`, and `residual.name.weight` inside a branch.
+    pub name: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub layer: Layer,
+}
+
+/// What one column of an image holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrameShape {
+    /// Bins along the frequency axis.
+    pub frequency: usize,
+    /// Channels of each bin.
+    pub channels: usize,
+}
+
+impl FrameShape {
+    /// Values in one column: `frequency × channels`.
+    pub fn len(&self) -> usize {
+        self.frequency * self.channels
+    }
+
+    /// Whether a column holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One layer kind with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Layer {
+    /// A convolution over time × frequency; 1×1 and "fully connected" are convolutions too.
+    Convolution(Convolution),
+    /// Batch normalisation per channel (Ioffe & Szegedy 2015), with running statistics outside training.
+    BatchNorm(BatchNorm),
+    /// A function of each value on its own.
+    Activation(Activation),
+    /// The greatest value under a window; the padding counts as −∞.
+    MaxPool(Pool),
+    /// The mean under a window; the padding counts as zeros and is counted.
+    AveragePool(Pool),
+    /// Local response normalisation across channels (Krizhevsky et al. 2012, §3.3).
+    LocalResponseNorm(LocalResponseNorm),
+    /// Sets values to zero at random in training and scales the rest by 1 / (1 − rate); nothing at inference.
+    Dropout(Dropout),
+    /// `branch(x) + shortcut(x)`, where an empty branch or shortcut is the identity.
+    Residual(Residual),
+    /// `[time, frequency, channels]` to `[time, 1, channels · frequency]`, index `channel · frequency_bins + bin`.
+    FrequencyCollapse,
+    /// Log of the softmax over the channels.
+    LogSoftmax,
+}
+
+/// Settings of a convolution. Weights are `[out_channels, in_channels / groups, time, frequency]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Convolution {
+    /// Channels (filters) it makes.
+    pub out_channels: usize,
+    /// Extent of a filter, `[time, frequency]`.
+    pub kernel: [usize; 2],
+    /// Step between outputs, `[time, frequency]`.
+    #[serde(default = "one_by_one", skip_serializing_if = "is_one_by_one")]
+    pub stride: [usize; 2],
+    /// Step between the taps of a filter, `[time, frequency]`.
+    #[serde(default = "one_by_one", skip_serializing_if = "is_one_by_one")]
+    pub dilation: [usize; 2],
+    /// Independent groups of channels; `groups = in_channels` is a depthwise convolution.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub groups: usize,
+    /// Zero frames before the first and after the last.
+    #[serde(default, skip_serializing_if = "TimePadding::is_none")]
+    pub time_padding: TimePadding,
+    /// Zero bins below the lowest and above the highest.
+    #[serde(default, skip_serializing_if = "FrequencyPadding::is_none")]
+    pub frequency_padding: FrequencyPadding,
+    /// Whether a bias `[out_channels]` is added.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub bias: bool,
+}
+
+/// Zero frames around the sound. `past` is what the first outputs lack, `future` what the last ones lack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimePadding {
+    /// Frames before the first.
+    #[serde(default)]
+    pub past: usize,
+    /// Frames after the last; only the end of the stream brings them.
+    #[serde(default)]
+    pub future: usize,
+}
+
+impl TimePadding {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Padding bins around the frequency axis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrequencyPadding {
+    /// Bins below the lowest.
+    #[serde(default)]
+    pub low: usize,
+    /// Bins above the highest.
+    #[serde(default)]
+    pub high: usize,
+}
+
+impl FrequencyPadding {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Settings of a batch normalisation. Parameters `weight`, `bias`, `running_mean`, `running_var`, each `[channels]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchNorm {
+    /// Added to the variance before the root.
+    #[serde(default = "batch_norm_epsilon")]
+    pub epsilon: f32,
+}
+
+/// A function of each value on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "function", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` where positive, else `slope · x`.
+    LeakyRelu {
+        /// Slope below zero.
+        slope: f32,
+    },
+    /// `min(max(x, 0), ceiling)`.
+    ClippedRelu {
+        /// The greatest value that passes.
+        ceiling: f32,
+    },
+    /// `1 / (1 + e^−x)`.
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x · sigmoid(x)`, also called swish.
+    Silu,
+    /// `x · Φ(x)` with the Gaussian distribution function Φ (Hendrycks & Gimpel 2016), in its tanh approximation.
+    Gelu,
+}
+
+/// Settings of a pooling window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Extent of the window, `[time, frequency]`.
+    pub kernel: [usize; 2],
+    /// Step between windows, `[time, frequency]`; the kernel's extent when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<[usize; 2]>,
+    /// Frames of padding before the first and after the last.
+    #[serde(default, skip_serializing_if = "TimePadding::is_none")]
+    pub time_padding: TimePadding,
+    /// Bins of padding below the lowest and above the highest.
+    #[serde(default, skip_serializing_if = "FrequencyPadding::is_none")]
+    pub frequency_padding: FrequencyPadding,
+}
+
+impl Pool {
+    /// Step between windows, `[time, frequency]`.
+    pub fn stride(&self) -> [usize; 2] {
+        self.stride.unwrap_or(self.kernel)
+    }
+}
+
+/// `b = a / (k + alpha · Σ a²)^beta`, the sum over `size` neighbouring channels (Krizhevsky et al. 2012, §3.3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalResponseNorm {
+    /// Channels under the sum, centred on the one normalised.
+    pub size: usize,
+    /// Weight of the sum, as in the paper: not divided by `size`.
+    pub alpha: f32,
+    /// The exponent.
+    pub beta: f32,
+    /// The constant term.
+    pub k: f32,
+}
+
+/// Settings of dropout (Srivastava et al. 2014).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropout {
+    /// Probability that a value is dropped, in `[0, 1)`.
+    pub rate: f32,
+}
+
+/// Settings of a residual (He et al. 2015): both paths must give the same shape and the same time step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Residual {
+    /// The layers of the branch.
+    pub branch: Vec<NamedLayer>,
+    /// The layers of the shortcut, usually none or a 1×1 convolution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortcut: Vec<NamedLayer>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
+}
+
+fn one_by_one() -> [usize; 2] {
+    [1, 1]
+}
+
+fn is_one_by_one(value: &[usize; 2]) -> bool {
+    *value == [1, 1]
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn batch_norm_epsilon() -> f32 {
+    1e-5
+}
