@@ -1,0 +1,152 @@
+//! AVX-512F: 32 registers of 16 floats.
+
+use std::arch::x86_64::*;
+
+use super::winograd::TILE_IN;
+use super::{Depthwise, PANEL, TapProduct, panels, scalar};
+
+/// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
+const DEPTH_CHUNK: usize = 128;
+
+/// A part of a product's sum: some taps, or some of the depth of one tap.
+#[derive(Clone, Copy)]
+struct Chunk {
+    taps: (usize, usize),
+    depth: (usize, usize),
+    /// The part that starts from the bias instead of from what earlier parts stored.
+    first: bool,
+    last: bool,
+}
+
+/// # Safety
+/// AVX-512F is there, and every access that [`TapProduct`] describes lies within its slices and `out`.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
+    let all = panels(product.channels);
+    let mut panel = 0;
+    while panel < all {
+        // Sums, weights and one input share 32 registers.
+        let (width, most) = match all - panel {
+            1 => (1, 14),
+            2 | 3 => (2, 14),
+            _ => (4, 6),
+        };
+        let passes = product.positions.div_ceil(most);
+        let taps = product.offsets.len();
+        let (taps_step, depth_step) = match passes {
+            1 => (taps, product.depth),
+            _ => ((DEPTH_CHUNK / product.depth).max(1), product.depth.min(DEPTH_CHUNK)),
+        };
+        for tap in (0..taps).step_by(taps_step) {
+            for k in (0..product.depth).step_by(depth_step) {
+                let taps_end = (tap + taps_step).min(taps);
+                let depth_end = (k + depth_step).min(product.depth);
+                let chunk = Chunk {
+                    taps: (tap, taps_end),
+                    depth: (k, depth_end),
+                    first: tap == 0 && k == 0,
+                    last: taps_end == taps && depth_end == product.depth,
+                };
+                let mut position = 0;
+                for pass in 0..passes {
+                    let count = (product.positions - position).div_ceil(passes - pass);
+                    // SAFETY: positions, panels and chunk stay within what `product` describes.
+                    unsafe { pass_of(product, out, chunk, (panel, width), (position, count)) };
+                    position += count;
+                }
+            }
+        }
+        panel += width;
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn pass_of(
+    product: &TapProduct<'_>,
+    out: *mut f32,
+    chunk: Chunk,
+    (panel, width): (usize, usize),
+    (position, count): (usize, usize),
+) {
+    macro_rules! choose {
+        ($width:literal: $($count:literal)*) => {
+            match count {
+                // SAFETY: as the caller promises.
+                $($count => unsafe { micro::<$count, $width>(product, out, chunk, panel, position) },)*
+                _ => unreachable!("more positions than registers"),
+            }
+        };
+    }
+    match width {
+        4 => choose!(4: 1 2 3 4 5 6),
+        2 => choose!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        _ => choose!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    }
+}
+
+/// `M` positions × `N` panels.
+#[target_feature(enable = "avx512f")]
+unsafe fn micro<const M: usize, const N: usize>(
+    product: &TapProduct<'_>,
+    out: *mut f32,
+    chunk: Chunk,
+    panel: usize,
+    position: usize,
+) {
+    // SAFETY: every pointer below stays within the slices of `product` and `out`, as the caller promises.
+    unsafe {
+        let zero = _mm512_setzero_ps();
+        let mut sums = [[zero; N]; M];
+        let out = out.add(position * product.out_step + panel * PANEL);
+        let mask = |n: usize| {
+            let lanes = (product.channels - (panel + n) * PANEL).min(PANEL);
+            ((1u32 << lanes) - 1) as __mmask16
+        };
+        if !chunk.first {
+            for n in 0..N {
+                for (m, row) in sums.iter_mut().enumerate() {
+                    row[n] = _mm512_maskz_loadu_ps(mask(n), out.add(m * product.out_step + n * PANEL));
+                }
+            }
+        } else if let Some(bias) = product.bias {
+            for n in 0..N {
+                let bias = _mm512_loadu_ps(bias.as_ptr().add((panel + n) * PANEL));
+                for row in &mut sums {
+                    row[n] = bias;
+                }
+            }
+        }
+        let step = product.step;
+        let (first, last) = chunk.depth;
+        let panel_len = product.offsets.len() * product.depth * PANEL;
+        let panel = product.weights.as_ptr().add(panel * panel_len);
+        for tap in chunk.taps.0..chunk.taps.1 {
+            let offset = *product.offsets.get_unchecked(tap);
+            let mut input = product.input.as_ptr().add(offset + position * step + first);
+            let mut weights = panel.add((tap * product.depth + first) * PANEL);
+            for _ in first..last {
+                let mut w = [zero; N];
+                for (n, w) in w.iter_mut().enumerate() {
+                    *w = _mm512_loadu_ps(weights.add(n * panel_len));
+                }
+                for (m, row) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*input.add(m * step));
+                    for (sum, w) in row.iter_mut().zip(w) {
+                        *sum = _mm512_fmadd_ps(x, w, *sum);
+                    }
+                }
+                weights = weights.add(PANEL);
+                input = input.add(1);
+            }
+        }
+        let relu = product.relu && chunk.last;
+        for n in 0..N {
+            for (m, row) in sums.iter().enumerate() {
+                let sum = if relu { _mm512_max_ps(row[n], zero) } else { row[n] };
+                _mm512_mask_storeu_ps(out.add(m * product.out_step + n * PANEL), mask(n), sum);
+            }
+        }
+    }
+}
+
+super::compile_again!("avx512f");

@@ -1,0 +1,171 @@
+//! **The hot loops.** `scalar` says what each kernel means; the other files are faster spellings for one instruction
+//! set each. [`Kernels::detect`] picks the table once, by what the processor has.
+//!
+//! Images are rows of `[frequency, channels]` values, channels last.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod pack;
+mod scalar;
+mod tap_product;
+#[cfg(test)]
+mod tests;
+pub mod winograd;
+
+pub use pack::{Aligned, PANEL, pack_taps, panels};
+pub use tap_product::TapProduct;
+
+use winograd::TILE_IN;
+
+/// `out[c] = bias[c] + Σ_tap input[offsets[tap] + c] · weights[tap · channels + c]`, `channels` being `out`'s length.
+#[derive(Clone, Copy)]
+pub struct Depthwise<'a> {
+    /// The input values.
+    pub input: &'a [f32],
+    /// Where each tap's `channels` values start in `input`.
+    pub offsets: &'a [usize],
+    /// `[taps, channels]`.
+    pub weights: &'a [f32],
+    /// `[channels]`.
+    pub bias: &'a [f32],
+    /// Whether negative results become 0.
+    pub relu: bool,
+}
+
+/// One instruction set's spelling of every kernel.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    name: &'static str,
+    tap_product: unsafe fn(&TapProduct<'_>, *mut f32),
+    depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
+    winograd_input: unsafe fn(&[f32], &mut [&mut [f32]; TILE_IN]),
+    winograd_output: unsafe fn(&[&[f32]; TILE_IN], &[f32], bool, &mut [f32]),
+    maximum: unsafe fn(&mut [f32], &[f32]),
+    add: unsafe fn(&mut [f32], &[f32], bool),
+}
+
+/// Compiles the bodies of `scalar` once more, with the vectors of an instruction set that has fused multiply-add.
+macro_rules! compile_again {
+    ($features:literal) => {
+        #[target_feature(enable = $features)]
+        pub fn depthwise(convolution: &Depthwise<'_>, out: &mut [f32]) {
+            scalar::depthwise::<true>(convolution, out);
+        }
+
+        #[target_feature(enable = $features)]
+        pub fn winograd_input(tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
+            scalar::winograd_input::<true>(tile, planes);
+        }
+
+        #[target_feature(enable = $features)]
+        pub fn winograd_output(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+            scalar::winograd_output::<true>(planes, bias, relu, out);
+        }
+
+        #[target_feature(enable = $features)]
+        pub fn maximum(values: &mut [f32], others: &[f32]) {
+            scalar::maximum(values, others);
+        }
+
+        #[target_feature(enable = $features)]
+        pub fn add(values: &mut [f32], others: &[f32], relu: bool) {
+            scalar::add(values, others, relu);
+        }
+    };
+}
+use compile_again;
+
+macro_rules! table {
+    ($name:literal, $set:ident) => {
+        Kernels {
+            name: $name,
+            tap_product: $set::tap_product,
+            depthwise: $set::depthwise,
+            winograd_input: $set::winograd_input,
+            winograd_output: $set::winograd_output,
+            maximum: $set::maximum,
+            add: $set::add,
+        }
+    };
+}
+
+impl Kernels {
+    /// The definition, for any processor.
+    pub fn scalar() -> Self {
+        Self {
+            name: "scalar",
+            tap_product: scalar::tap_product,
+            depthwise: scalar::depthwise::<false>,
+            winograd_input: scalar::winograd_input::<false>,
+            winograd_output: scalar::winograd_output::<false>,
+            maximum: scalar::maximum,
+            add: scalar::add,
+        }
+    }
+
+    /// Every table this processor can run, the fastest first.
+    pub fn available() -> Vec<Self> {
+        let mut tables = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                tables.push(table!("AVX-512", avx512));
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                tables.push(table!("AVX2+FMA", avx2));
+            }
+        }
+        tables.push(Self::scalar());
+        tables
+    }
+
+    /// The fastest table this processor can run.
+    pub fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// The instruction set's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// See [`Depthwise`].
+    pub fn depthwise(&self, convolution: &Depthwise<'_>, out: &mut [f32]) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.depthwise)(convolution, out) }
+    }
+
+    /// Winograd's input transform of one tile: `tile` is `[6, channels]`, `planes[i]` gets the `channels` values of row
+    /// `i` of `B^T d`.
+    pub fn winograd_input(&self, tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.winograd_input)(tile, planes) }
+    }
+
+    /// Winograd's output transform of one tile: `planes[i]` holds the `channels` products of plane `i`, `out` gets
+    /// `[bins ≤ 4, channels]`.
+    pub fn winograd_output(&self, planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.winograd_output)(planes, bias, relu, out) }
+    }
+
+    /// `values[i] = max(values[i], others[i])`.
+    pub fn maximum(&self, values: &mut [f32], others: &[f32]) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.maximum)(values, others) }
+    }
+
+    /// `values[i] += others[i]`, then negative values become 0 if `relu`.
+    pub fn add(&self, values: &mut [f32], others: &[f32], relu: bool) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.add)(values, others, relu) }
+    }
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.name)
+    }
+}

@@ -1,0 +1,154 @@
+//! What every kernel means, in plain Rust: the definition the faster spellings are tested against, and what runs on a
+//! processor without AVX2.
+//!
+//! Bodies are `#[inline(always)]` and generic over `FMA`, so that the files of the instruction sets compile the same
+//! text again with wider vectors; only the product is written by hand there.
+
+use super::winograd::{OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
+use super::{Depthwise, PANEL, TapProduct};
+
+/// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
+#[inline(always)]
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// See [`TapProduct`].
+///
+/// # Safety
+/// Every access that [`TapProduct`] describes lies within its slices and `out`.
+pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
+    let TapProduct { input, offsets, step, depth, weights, channels, .. } = *product;
+    for first in (0..channels).step_by(PANEL) {
+        let lanes = PANEL.min(channels - first);
+        let panel = &weights[first * offsets.len() * depth..][..PANEL * offsets.len() * depth];
+        for position in 0..product.positions {
+            let mut sums = [0.0; PANEL];
+            if let Some(bias) = product.bias {
+                sums.copy_from_slice(&bias[first..first + PANEL]);
+            }
+            for (&offset, weights) in offsets.iter().zip(panel.chunks_exact(depth * PANEL)) {
+                let input = &input[offset + position * step..][..depth];
+                for (&x, weights) in input.iter().zip(weights.chunks_exact(PANEL)) {
+                    for (sum, &w) in sums.iter_mut().zip(weights) {
+                        *sum += x * w;
+                    }
+                }
+            }
+            // SAFETY: the caller promises that these `lanes` values lie within `out`.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.add(position * product.out_step + first), lanes) };
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = if product.relu { sum.max(0.0) } else { sum };
+            }
+        }
+    }
+}
+
+/// See [`Depthwise`].
+#[inline(always)]
+pub fn depthwise<const FMA: bool>(convolution: &Depthwise<'_>, out: &mut [f32]) {
+    /// Channels whose sums stay in registers.
+    const BLOCK: usize = 64;
+    let channels = out.len();
+    let Depthwise { input, offsets, weights, bias, relu } = *convolution;
+    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+        let first = block * BLOCK;
+        let mut sums = [0.0; BLOCK];
+        sums[..out.len()].copy_from_slice(&bias[first..first + out.len()]);
+        if out.len() == BLOCK {
+            for (tap, &offset) in offsets.iter().enumerate() {
+                let input: &[f32; BLOCK] = input[offset + first..][..BLOCK].try_into().expect("BLOCK values");
+                let weights: &[f32; BLOCK] =
+                    weights[tap * channels + first..][..BLOCK].try_into().expect("BLOCK values");
+                for c in 0..BLOCK {
+                    sums[c] = multiply_add::<FMA>(input[c], weights[c], sums[c]);
+                }
+            }
+        } else {
+            for (tap, &offset) in offsets.iter().enumerate() {
+                let input = &input[offset + first..][..out.len()];
+                let weights = &weights[tap * channels + first..][..out.len()];
+                for ((sum, &x), &w) in sums.iter_mut().zip(input).zip(weights) {
+                    *sum = multiply_add::<FMA>(x, w, *sum);
+                }
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = if relu { sum.max(0.0) } else { sum };
+        }
+    }
+}
+
+/// One tile of Winograd's input transform: `planes[i][c] = Σ_j B^T[i][j] · tile[j · channels + c]`, where `channels` is
+/// a plane's length.
+#[inline(always)]
+pub fn winograd_input<const FMA: bool>(tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
+    let channels = planes[0].len();
+    let [p0, p1, p2, p3, p4, p5] = planes;
+    let bin = |j: usize| &tile[j * channels..][..channels];
+    let (d0, d1, d2, d3, d4, d5) = (bin(0), bin(1), bin(2), bin(3), bin(4), bin(5));
+    let (p0, p1, p2) = (&mut p0[..channels], &mut p1[..channels], &mut p2[..channels]);
+    let (p3, p4, p5) = (&mut p3[..channels], &mut p4[..channels], &mut p5[..channels]);
+    // What neighbouring rows of B^T share is computed once.
+    for c in 0..channels {
+        let even = multiply_add::<FMA>(-4.0, d2[c], d4[c]);
+        let odd = multiply_add::<FMA>(-4.0, d1[c], d3[c]);
+        p1[c] = even + odd;
+        p2[c] = even - odd;
+        let even = d4[c] - d2[c];
+        let odd = 2.0 * (d3[c] - d1[c]);
+        p3[c] = even + odd;
+        p4[c] = even - odd;
+        p0[c] = multiply_add::<FMA>(4.0, d0[c], multiply_add::<FMA>(-5.0, d2[c], d4[c]));
+        p5[c] = multiply_add::<FMA>(4.0, d1[c], multiply_add::<FMA>(-5.0, d3[c], d5[c]));
+    }
+}
+
+/// One tile of Winograd's output transform: `out[i · channels + c] = bias[c] + Σ_j A^T[i][j] · planes[j][c]` for the
+/// bins that `out` holds, at most [`TILE_OUT`].
+#[inline(always)]
+pub fn winograd_output<const FMA: bool>(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+    let channels = planes[0].len();
+    let [m0, m1, m2, m3, m4, m5] = planes.map(|plane| &plane[..channels]);
+    let bias = &bias[..channels];
+    let bins = out.len() / channels;
+    let finish = |value: f32| if relu { value.max(0.0) } else { value };
+    if bins == TILE_OUT {
+        let (y0, rest) = out.split_at_mut(channels);
+        let (y1, rest) = rest.split_at_mut(channels);
+        let (y2, y3) = rest.split_at_mut(channels);
+        let y3 = &mut y3[..channels];
+        for c in 0..channels {
+            let (sum12, difference12) = (m1[c] + m2[c], m1[c] - m2[c]);
+            let (sum34, difference34) = (m3[c] + m4[c], m3[c] - m4[c]);
+            y0[c] = finish(m0[c] + sum12 + sum34 + bias[c]);
+            y1[c] = finish(multiply_add::<FMA>(2.0, difference34, difference12) + bias[c]);
+            y2[c] = finish(multiply_add::<FMA>(4.0, sum34, sum12) + bias[c]);
+            y3[c] = finish(multiply_add::<FMA>(8.0, difference34, difference12) + m5[c] + bias[c]);
+        }
+    } else {
+        for (row, out) in OUTPUT_TRANSFORM.iter().zip(out.chunks_exact_mut(channels)) {
+            for c in 0..channels {
+                let value = [m0, m1, m2, m3, m4, m5].iter().zip(row).fold(0.0, |sum, (m, a)| sum + a * m[c]);
+                out[c] = finish(value + bias[c]);
+            }
+        }
+    }
+}
+
+/// `values[i] = max(values[i], others[i])`.
+#[inline(always)]
+pub fn maximum(values: &mut [f32], others: &[f32]) {
+    for (value, &other) in values.iter_mut().zip(others) {
+        *value = if other > *value { other } else { *value };
+    }
+}
+
+/// `values[i] += others[i]`, then negative values become 0 if `relu`.
+#[inline(always)]
+pub fn add(values: &mut [f32], others: &[f32], relu: bool) {
+    for (value, &other) in values.iter_mut().zip(others) {
+        let sum = *value + other;
+        *value = if relu { sum.max(0.0) } else { sum };
+    }
+}
