@@ -26,6 +26,12 @@ pub struct FrameShape {
     pub channels: usize,
 }
 
+impl std::fmt::Display for FrameShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} × {}", self.frequency, self.channels)
+    }
+}
+
 impl FrameShape {
     /// Values in one column: `frequency × channels`.
     pub fn len(&self) -> usize {
@@ -62,6 +68,24 @@ pub enum Layer {
     FrequencyCollapse,
     /// Log of the softmax over the channels.
     LogSoftmax,
+}
+
+impl Layer {
+    /// The kind as `model.toml` writes it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Layer::Convolution(_) => "convolution",
+            Layer::BatchNorm(_) => "batch-norm",
+            Layer::Activation(_) => "activation",
+            Layer::MaxPool(_) => "max-pool",
+            Layer::AveragePool(_) => "average-pool",
+            Layer::LocalResponseNorm(_) => "local-response-norm",
+            Layer::Dropout(_) => "dropout",
+            Layer::Residual(_) => "residual",
+            Layer::FrequencyCollapse => "frequency-collapse",
+            Layer::LogSoftmax => "log-softmax",
+        }
+    }
 }
 
 /// Settings of a convolution. Weights are `[out_channels, in_channels / groups, time, frequency]`.
