@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod inference;
 pub mod kernels;
 pub mod network;
 pub mod time;

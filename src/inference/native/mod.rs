@@ -16,11 +16,12 @@ use crate::kernels::Kernels;
 use crate::network::{Architecture, FrameShape, Weights, fold_batch_norm};
 use crate::{Error, Result};
 
-use stage::{Stage, State};
+use stage::{Source, Stage, State};
+use window::Rows;
 
 /// Frames that walk through all stages together: few enough that what one stage writes is still in the cache when the
 /// next one reads it, and that memory does not grow with the length of a push.
-const BLOCK_FRAMES: usize = 64;
+const BLOCK_FRAMES: usize = 32;
 
 /// A network ready to run, shared by its streams.
 pub struct NativeNetwork {
@@ -45,7 +46,8 @@ impl NativeNetwork {
     pub fn with_kernels(architecture: &Architecture, weights: &Weights, kernels: Kernels) -> Result<Self> {
         weights.check(architecture)?;
         let (architecture, weights) = fold_batch_norm(architecture, weights)?;
-        let stages = stage::compile(architecture.layers(), architecture.input(), "", &weights)?;
+        let source = Source::new(&architecture, &weights);
+        let stages = source.compile(architecture.layers(), architecture.input(), "")?;
         Ok(Self { kernels, input: architecture.input(), stages })
     }
 
@@ -61,14 +63,35 @@ pub struct NativeSession {
     states: Vec<State>,
     crew: Crew,
     /// The rows on their way, and the rows the current stage makes of them.
-    rows: Vec<f32>,
-    made: Vec<f32>,
+    rows: Rows,
+    made: Rows,
 }
 
 /// Who does the work: the caller alone or a pool of threads.
 pub(crate) struct Crew {
     kernels: Kernels,
     pool: Option<rayon::ThreadPool>,
+}
+
+impl Crew {
+    /// Lets `work(first, rows)` make the rows of `made`, `row` values each, in one part or in one a thread.
+    fn share(&self, made: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        let rows = made.len() / row;
+        if rows == 0 {
+            return;
+        }
+        let threads = self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads);
+        if threads == 1 || rows < threads {
+            return work(0, made);
+        }
+        let part = rows.div_ceil(threads);
+        let work = &work;
+        rayon::scope(|scope| {
+            for (index, made) in made.chunks_mut(part * row).enumerate() {
+                scope.spawn(move |_| work(index * part, made));
+            }
+        });
+    }
 }
 
 impl NativeSession {
@@ -90,7 +113,7 @@ impl NativeSession {
         };
         let states = network.stages.iter().map(Stage::state).collect();
         let crew = Crew { kernels: network.kernels, pool };
-        Ok(Self { network, states, crew, rows: Vec::new(), made: Vec::new() })
+        Ok(Self { network, states, crew, rows: Rows::default(), made: Rows::default() })
     }
 
     fn run(&mut self, end: bool, outputs: &mut Vec<f32>) {
@@ -111,15 +134,14 @@ impl Session for NativeSession {
             return Err(Error::setting("frames", format!("{} values are no whole frames of {width}", frames.len())));
         }
         for block in frames.chunks(BLOCK_FRAMES * width) {
-            self.rows.clear();
-            self.rows.extend_from_slice(block);
+            self.rows.copy_from(block);
             self.run(false, outputs);
         }
         Ok(())
     }
 
     fn finish(&mut self, outputs: &mut Vec<f32>) -> Result<()> {
-        self.rows.clear();
+        self.rows.resize(0);
         self.run(true, outputs);
         self.reset();
         Ok(())

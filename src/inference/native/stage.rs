@@ -1,14 +1,16 @@
 //! Layers compiled into stages, and rows walking through them.
 
+use std::collections::HashMap;
+
 use super::Crew;
-use super::convolution::{Depthwise, Direct};
+use super::convolution::{Compiled, Depthwise, Direct};
 use super::elementwise::{Collapse, Map};
-use super::pool::Pooling;
+use super::pool::{Kind, Pooling};
 use super::residual::{ResidualStage, ResidualState};
-use super::window::Window;
+use super::window::{RowWindow, Rows};
 use super::winograd::{Winograd, WinogradState};
-use crate::network::{Activation, FrameShape, Layer, NamedLayer, Weights};
-use crate::Result;
+use crate::network::{Activation, Architecture, FrameShape, Layer, NamedLayer, Weights};
+use crate::{Error, Result};
 
 /// One or several layers that run as one.
 pub enum Stage {
@@ -24,61 +26,81 @@ pub enum Stage {
 /// What a stream keeps for a stage.
 pub enum State {
     Nothing,
-    Window(Window),
+    Window(RowWindow),
     Winograd(WinogradState),
     Residual(ResidualState),
 }
 
-/// Compiles `layers` under the path `prefix`; batch norms behind convolutions are folded already.
-pub fn compile(layers: &[NamedLayer], input: FrameShape, prefix: &str, weights: &Weights) -> Result<Vec<Stage>> {
-    let mut stages = Vec::with_capacity(layers.len());
-    let mut shape = input;
-    let mut rest = layers.iter().peekable();
-    while let Some(NamedLayer { name, layer }) = rest.next() {
-        let path = format!("{prefix}{name}");
-        let output = layer.output_shape(shape).map_err(|problem| crate::Error::network(&path, problem))?;
-        let mut relu_follows = || {
-            let is_relu = |next: &&NamedLayer| matches!(next.layer, Layer::Activation(Activation::Relu));
-            rest.next_if(|next| is_relu(&next)).is_some()
-        };
-        let stage = match layer {
-            Layer::Convolution(convolution) => {
-                let relu = relu_follows();
-                if Winograd::suits(convolution, output) {
-                    Stage::Winograd(Winograd::new(convolution, shape, output, relu, &path, weights)?)
-                } else if Depthwise::suits(convolution, shape) {
-                    Stage::Depthwise(Depthwise::new(convolution, shape, output, relu, &path, weights)?)
-                } else {
-                    Stage::Direct(Direct::new(convolution, shape, output, relu, &path, weights)?)
-                }
-            }
-            Layer::Residual(residual) => {
-                Stage::Residual(ResidualStage::new(residual, shape, output, relu_follows(), &path, weights)?)
-            }
-            Layer::MaxPool(pool) => Stage::Pooling(Pooling::max(pool, shape, output)),
-            Layer::AveragePool(pool) => Stage::Pooling(Pooling::average(pool, shape, output)),
-            Layer::BatchNorm(settings) => Stage::Map(Map::batch_norm(settings, &path, weights)?),
-            Layer::Activation(activation) => Stage::Map(Map::Activation(*activation)),
-            Layer::LocalResponseNorm(settings) => Stage::Map(Map::local_response_norm(settings, shape)),
-            Layer::LogSoftmax => Stage::Map(Map::LogSoftmax { channels: shape.channels }),
-            Layer::FrequencyCollapse => Stage::Collapse(Collapse { input: shape }),
-            Layer::Dropout(_) => {
-                shape = output;
-                continue;
-            }
-        };
-        stages.push(stage);
-        shape = output;
+/// What layers are compiled from. Batch norms behind convolutions are folded already.
+pub struct Source<'a> {
+    weights: &'a Weights,
+    shapes: HashMap<&'a str, FrameShape>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(architecture: &'a Architecture, weights: &'a Weights) -> Self {
+        let shapes = architecture.summary().iter().map(|row| (row.path.as_str(), row.output)).collect();
+        Self { weights, shapes }
     }
-    Ok(stages)
+
+    /// The values of a parameter.
+    pub fn values(&self, path: &str) -> Result<&'a [f32]> {
+        match self.weights.get(path) {
+            Some(tensor) => Ok(&tensor.values),
+            None => Err(Error::network(path, "the weights lack this parameter")),
+        }
+    }
+
+    /// Compiles `layers` whose paths begin with `prefix`.
+    pub fn compile(&self, layers: &[NamedLayer], input: FrameShape, prefix: &str) -> Result<Vec<Stage>> {
+        let mut stages = Vec::with_capacity(layers.len());
+        let mut shape = input;
+        let mut rest = layers.iter().peekable();
+        while let Some(NamedLayer { name, layer }) = rest.next() {
+            let path = format!("{prefix}{name}");
+            let output = match self.shapes.get(path.as_str()) {
+                Some(&output) => output,
+                None => return Err(Error::network(path, "the architecture lacks this layer")),
+            };
+            let is_relu = |next: &&NamedLayer| matches!(next.layer, Layer::Activation(Activation::Relu));
+            let mut relu_follows = || rest.next_if(is_relu).is_some();
+            stages.push(match layer {
+                Layer::Convolution(settings) => {
+                    let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
+                    if Winograd::suits(&convolution) {
+                        Stage::Winograd(Winograd::new(convolution))
+                    } else if Depthwise::suits(&convolution) {
+                        Stage::Depthwise(Depthwise::new(convolution))
+                    } else {
+                        Stage::Direct(Direct::new(convolution))
+                    }
+                }
+                Layer::Residual(residual) => {
+                    Stage::Residual(ResidualStage::new(residual, shape, relu_follows(), &path, self)?)
+                }
+                Layer::MaxPool(_) => Stage::Pooling(Pooling::new(layer, Kind::Max, shape, output)),
+                Layer::AveragePool(_) => Stage::Pooling(Pooling::new(layer, Kind::Average, shape, output)),
+                Layer::BatchNorm(settings) => Stage::Map(Map::batch_norm(settings, &path, self)?),
+                Layer::Activation(activation) => Stage::Map(Map::Activation(*activation)),
+                Layer::LocalResponseNorm(settings) => {
+                    Stage::Map(Map::LocalResponseNorm { settings: settings.clone(), channels: shape.channels })
+                }
+                Layer::LogSoftmax => Stage::Map(Map::LogSoftmax { channels: shape.channels }),
+                Layer::FrequencyCollapse => Stage::Collapse(Collapse { input: shape }),
+                Layer::Dropout(_) => continue,
+            });
+            shape = output;
+        }
+        Ok(stages)
+    }
 }
 
 impl Stage {
     pub fn state(&self) -> State {
         match self {
-            Self::Direct(stage) => State::Window(Window::new(stage.window)),
-            Self::Depthwise(stage) => State::Window(Window::new(stage.window)),
-            Self::Pooling(stage) => State::Window(Window::new(stage.window)),
+            Self::Direct(stage) => State::Window(RowWindow::new(stage.window)),
+            Self::Depthwise(stage) => State::Window(RowWindow::new(stage.window)),
+            Self::Pooling(stage) => State::Window(RowWindow::new(stage.window)),
             Self::Winograd(stage) => State::Winograd(stage.state()),
             Self::Residual(stage) => State::Residual(stage.state()),
             Self::Map(_) | Self::Collapse(_) => State::Nothing,
@@ -98,20 +120,12 @@ impl Stage {
 
 /// Takes `rows` through `stages`, and at the `end` the padding that stands for the future; `rows` then holds the
 /// outputs. `made` is scratch.
-pub fn run(
-    stages: &[Stage],
-    states: &mut [State],
-    end: bool,
-    crew: &Crew,
-    rows: &mut Vec<f32>,
-    made: &mut Vec<f32>,
-) {
+pub fn run(stages: &[Stage], states: &mut [State], end: bool, crew: &Crew, rows: &mut Rows, made: &mut Rows) {
     for (stage, state) in stages.iter().zip(states) {
         if let Stage::Map(map) = stage {
             map.apply(rows);
             continue;
         }
-        made.clear();
         match (stage, state) {
             (Stage::Direct(stage), State::Window(window)) => stage.step(window, rows, end, crew, made),
             (Stage::Depthwise(stage), State::Window(window)) => stage.step(window, rows, end, crew, made),

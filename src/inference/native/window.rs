@@ -2,7 +2,7 @@
 
 /// How a stage looks at time.
 #[derive(Debug, Clone, Copy)]
-pub struct WindowSettings {
+pub struct RowWindowSettings {
     /// Rows under one output.
     pub span: usize,
     /// Rows from one output to the next.
@@ -19,8 +19,8 @@ pub struct WindowSettings {
 
 /// The rows of one stream that are still needed, in order and without gaps. Every value beyond a row's own bins is
 /// padding and stays so: rows are only ever moved whole.
-pub struct Window {
-    settings: WindowSettings,
+pub struct RowWindow {
+    settings: RowWindowSettings,
     values: Vec<f32>,
     /// The first row still needed.
     start: usize,
@@ -29,8 +29,8 @@ pub struct Window {
     skip: usize,
 }
 
-impl Window {
-    pub fn new(settings: WindowSettings) -> Self {
+impl RowWindow {
+    pub fn new(settings: RowWindowSettings) -> Self {
         let mut window = Self { settings, values: Vec::new(), start: 0, rows: 0, skip: 0 };
         window.reset();
         window
@@ -45,14 +45,22 @@ impl Window {
     /// Appends `count` rows made by `fill(index, row)`; a row's padding must be left alone.
     pub fn append(&mut self, count: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         let skipped = self.skip.min(count);
-        self.skip -= skipped;
-        self.make_room(count - skipped);
         let row = self.settings.row;
-        for index in skipped..count {
-            let at = (self.start + self.rows) * row;
-            fill(index, &mut self.values[at..at + row]);
-            self.rows += 1;
+        for (index, row) in (skipped..).zip(self.space(count).chunks_exact_mut(row)) {
+            fill(index, row);
         }
+    }
+
+    /// Appends `count` rows, less those that no output looks at, and gives their place.
+    pub fn space(&mut self, count: usize) -> &mut [f32] {
+        let skipped = self.skip.min(count);
+        self.skip -= skipped;
+        let count = count - skipped;
+        self.make_room(count);
+        let row = self.settings.row;
+        let at = (self.start + self.rows) * row;
+        self.rows += count;
+        &mut self.values[at..at + count * row]
     }
 
     fn append_padding(&mut self, count: usize) {
@@ -99,5 +107,43 @@ impl Window {
     /// The rows still needed, `[rows, row]`.
     pub fn values(&self) -> &[f32] {
         &self.values[self.start * self.settings.row..][..self.rows * self.settings.row]
+    }
+}
+
+/// Values on their way from one stage to the next. What is not yet written is left from earlier use: filling it first
+/// would cost as much as a cheap stage.
+#[derive(Default)]
+pub struct Rows {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Rows {
+    /// Makes the length `len` and gives the values to be written.
+    pub fn resize(&mut self, len: usize) -> &mut [f32] {
+        if self.values.len() < len {
+            self.values.resize(len, 0.0);
+        }
+        self.len = len;
+        &mut self.values[..len]
+    }
+
+    /// Holds a copy of `values`.
+    pub fn copy_from(&mut self, values: &[f32]) {
+        self.resize(values.len()).copy_from_slice(values);
+    }
+}
+
+impl std::ops::Deref for Rows {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Rows {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.len]
     }
 }
