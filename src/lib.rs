@@ -5,6 +5,8 @@
 pub mod error;
 pub mod kernels;
 pub mod network;
+pub mod spectrogram;
 pub mod time;
+pub mod tokens;
 
 pub use error::{Error, Result};
