@@ -139,7 +139,8 @@ fn columns_follow_the_definition() {
     let samples = noise_f32(400 + 3 * 160);
     let odd = Settings { fft_size: 405, window_samples: 399, hop_samples: 101, ..mel() };
     let narrow = Settings { scale: Scale::Mel { bins: 200, low_hz: 0.0, high_hz: 8000.0 }, ..mel() };
-    for settings in [mel(), linear(), odd, narrow] {
+    let padded = Settings { fft_size: 1540, ..mel() };
+    for settings in [mel(), linear(), odd, narrow, padded] {
         let points = settings.fft_size / 2 + 1;
         let filters = settings.filterbank().unwrap();
         let (offset, power) = match (settings.window, settings.spectrum) {
