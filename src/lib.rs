@@ -2,10 +2,14 @@
 
 #![warn(missing_docs)]
 
+pub mod ctc;
 pub mod error;
 pub mod inference;
 pub mod kernels;
 pub mod network;
+pub mod spectrogram;
 pub mod time;
+pub mod tokens;
+pub mod transcript;
 
 pub use error::{Error, Result};
