@@ -4,6 +4,8 @@
 
 pub mod error;
 pub mod network;
+pub mod spectrogram;
 pub mod time;
+pub mod tokens;
 
 pub use error::{Error, Result};
