@@ -2,11 +2,13 @@
 
 mod architecture;
 pub mod arithmetic;
+mod fold;
 mod layer;
 mod survey;
 mod weights;
 
 pub use architecture::{Architecture, LayerSummary, Parameter, Role};
+pub use fold::fold_batch_norm;
 pub use layer::{
     Activation, BatchNorm, Convolution, Dropout, FrameShape, FrequencyPadding, Layer, LocalResponseNorm, NamedLayer,
     Pool, Residual, TimePadding,
