@@ -29,7 +29,7 @@ const MAX_SILENCE_S: f64 = 60.0;
 /// A hole in the packets' times that counts as lost sound; smaller ones are rounding.
 const MIN_GAP_S: f64 = 0.02;
 /// How much sooner than promised a file may end before we say that it was cut off.
-const END_TOLERANCE_S: f64 = 0.1;
+const END_TOLERANCE_S: f64 = 0.03;
 /// The longest tag text kept; pictures are not kept at all.
 const MAX_TAG_BYTES: usize = 64 << 10;
 
@@ -198,8 +198,12 @@ impl Compressed {
     fn fill_gap(&mut self, packet: &Packet, mono: &mut Vec<f32>) {
         let Some(gap) = self.track.next.and_then(|next| packet.pts.duration_from(next)) else { return };
         let gap_s = self.seconds(gap);
-        if gap_s >= MIN_GAP_S {
-            self.damage += 1;
+        if gap_s < MIN_GAP_S {
+            return;
+        }
+        self.damage += 1;
+        // A longer hole is rather a jump of the clock.
+        if gap_s <= self.silence_left_s {
             self.silence(gap_s, mono);
         }
     }
@@ -287,7 +291,7 @@ fn choose_track(path: &Path, demuxer: &dyn FormatReader) -> Result<(Track, Box<d
         lead_in: lead_in as usize,
         // The packets of an MP3 that is longer than the guess, or two joined ones, look like padding.
         padding: if format == FORMAT_ID_MP3 { track.padding.unwrap_or(0) as usize } else { usize::MAX },
-        next: None,
+        next: Some(track.start_ts),
         frames: 0,
     };
     Ok((state, decoder, SourceFormat { codec, sample_rate_hz: rate_hz, channels, duration_s: claimed_s }))
