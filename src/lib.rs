@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+pub mod audio;
 pub mod ctc;
 pub mod error;
 pub mod inference;
