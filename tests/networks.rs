@@ -268,6 +268,15 @@ fn what_a_stream_keeps_and_computes_is_bounded() {
     let error = Architecture::new(wide, (0..5).map(depthwise).collect()).unwrap_err().to_string();
     assert!(error.contains("\"d4\": the values kept between calls so far is 335462400"), "{error}");
 
+    let costly = |index: usize| {
+        let text = "kind = 'convolution'\nout_channels = 64\nkernel = [1, 5]";
+        NamedLayer { name: format!("x{index}"), layer: toml::from_str(text).unwrap() }
+    };
+    let tall = FrameShape { frequency: 65_536, channels: 64 };
+    assert!(Architecture::new(tall, vec![costly(0)]).is_ok());
+    let error = Architecture::new(tall, vec![costly(0), costly(1)]).unwrap_err().to_string();
+    assert!(error.contains("\"x1\": multiply-adds for one frame so far is 2684108800"), "{error}");
+
     let collapse = |index: usize| layer(format!("c{index}"), Layer::FrequencyCollapse);
     let error = Architecture::new(wide, (0..4097).map(collapse).collect()).unwrap_err().to_string();
     assert!(error.contains("number of layers is 4097"), "{error}");
