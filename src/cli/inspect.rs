@@ -153,11 +153,12 @@ fn write_table(recipe: &Recipe, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out)?;
     writeln!(out, "parameters       {}", grouped(network.parameter_count()))?;
     writeln!(out, "cost             {gflop:.3} GFLOP per second of sound (convolutions; 2 per multiply-add)")?;
-    writeln!(out, "output           {} classes every {} ms", network.output().channels, clock.hops_ms(time.stride))?;
-    let field = time.receptive_field();
-    writeln!(out, "receptive field  {field} frames, {} ms of sound", field_ms(time, clock))?;
-    writeln!(out, "history          {} frames, {} ms", time.history, clock.hops_ms(time.history))?;
-    let (lookahead, window) = (clock.hops_ms(time.lookahead), clock.window_ms());
+    let [step, field] = [clock.hops_ms(time.stride), field_ms(time, clock)].map(ms);
+    let [history, lookahead, window] =
+        [clock.hops_ms(time.history), clock.hops_ms(time.lookahead), clock.window_ms()].map(ms);
+    writeln!(out, "output           {} classes every {step} ms", network.output().channels)?;
+    writeln!(out, "receptive field  {} frames, {field} ms of sound", time.receptive_field())?;
+    writeln!(out, "history          {} frames, {history} ms", time.history)?;
     writeln!(out, "look-ahead       {} frames, {lookahead} ms, plus the window of {window} ms", time.lookahead)?;
     Ok(())
 }
@@ -174,10 +175,15 @@ fn row(layer: &LayerSummary, clock: FrameClock) -> [String; 9] {
         layer.output.channels.to_string(),
         or_blank(layer.parameters == 0, grouped(layer.parameters)),
         or_blank(layer.multiply_adds == 0, format!("{mflop:.1}")),
-        format!("{}", clock.hops_ms(layer.time.stride)),
-        format!("{}", field_ms(layer.time, clock)),
-        format!("{}", clock.hops_ms(layer.time.lookahead)),
+        ms(clock.hops_ms(layer.time.stride)),
+        ms(field_ms(layer.time, clock)),
+        ms(clock.hops_ms(layer.time.lookahead)),
     ]
+}
+
+/// Milliseconds to a tenth, whole ones without a point.
+fn ms(value: f64) -> String {
+    format!("{}", (10.0 * value).round() / 10.0)
 }
 
 /// 1730141 as `1,730,141`.
@@ -185,7 +191,7 @@ fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
