@@ -7,6 +7,7 @@ pub mod ctc;
 pub mod error;
 pub mod inference;
 pub mod kernels;
+pub mod model;
 pub mod network;
 pub mod spectrogram;
 pub mod time;
