@@ -9,6 +9,7 @@ pub mod inference;
 pub mod kernels;
 pub mod model;
 pub mod network;
+pub mod recognizer;
 pub mod spectrogram;
 pub mod time;
 pub mod tokens;
