@@ -5,10 +5,10 @@ set -euo pipefail
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("$2"); }
 need gcc gcc
-need g++ g++
 need make make
 need cmake cmake # compiles libopus
 need pkg-config pkg-config
+pkg-config --exists alsa 2>/dev/null || packages+=(libasound2-dev) # the microphone
 [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
 
 if [ ${#packages[@]} -gt 0 ]; then

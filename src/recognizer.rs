@@ -1,4 +1,24 @@
 //! **The corridor**: samples → spectrogram → network → CTC → words, while the sound comes in.
+//!
+//! ```
+//! use dfcnn::{audio::AudioStream, model::Model, recognizer::{Options, Recognizer}};
+//!
+//! # fn main() -> dfcnn::Result<()> {
+//! let mut recognizer = Recognizer::new(&Model::embedded()?, &Options::default())?;
+//! let mut sound = AudioStream::open("audio/harbour.wav".as_ref(), recognizer.sample_rate_hz())?;
+//! let mut samples = Vec::new();
+//! while sound.read(&mut samples)? > 0 {
+//!     for event in recognizer.push(&samples)? {
+//!         println!("{}…", event.segment().text);
+//!     }
+//!     samples.clear();
+//! }
+//! for event in recognizer.finish()? {
+//!     println!("{}", event.segment().text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 
