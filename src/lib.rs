@@ -2,9 +2,11 @@
 
 #![warn(missing_docs)]
 
+pub mod ctc;
 pub mod error;
 pub mod kernels;
 pub mod network;
+pub mod random;
 pub mod time;
 
 pub use error::{Error, Result};
