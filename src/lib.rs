@@ -4,6 +4,7 @@
 
 pub mod ctc;
 pub mod error;
+pub mod evaluate;
 pub mod kernels;
 pub mod network;
 pub mod random;
