@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod ctc;
+pub mod dataset;
 pub mod error;
 pub mod evaluate;
 pub mod kernels;

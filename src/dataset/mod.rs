@@ -1,0 +1,3 @@
+//! Speech with its text: where it is, what is usable, and in which order training sees it.
+
+pub mod manifest;
