@@ -9,6 +9,8 @@ pub mod evaluate;
 pub mod kernels;
 pub mod network;
 pub mod random;
+pub mod spectrogram;
 pub mod time;
+pub mod tokens;
 
 pub use error::{Error, Result};
