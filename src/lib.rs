@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+pub mod atomic_file;
 pub mod ctc;
 pub mod dataset;
 pub mod error;
