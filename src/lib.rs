@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod atomic_file;
+pub mod audio;
 pub mod ctc;
 pub mod dataset;
 pub mod error;
