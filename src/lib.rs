@@ -8,11 +8,13 @@ pub mod ctc;
 pub mod dataset;
 pub mod error;
 pub mod evaluate;
+pub mod inference;
 pub mod kernels;
 pub mod network;
 pub mod random;
 pub mod spectrogram;
 pub mod time;
 pub mod tokens;
+pub mod transcript;
 
 pub use error::{Error, Result};

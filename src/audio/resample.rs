@@ -2,7 +2,8 @@
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{
-    Async, FixedAsync, Indexing, Resampler as _, SincInterpolationParameters, WindowFunction, calculate_cutoff,
+    Async, FixedAsync, Indexing, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction,
+    calculate_cutoff,
 };
 
 use super::{MAX_RATE_HZ, MIN_RATE_HZ};
@@ -11,8 +12,9 @@ use crate::{Error, Result};
 /// Length of the filter in samples of the lower of the two rates: passes 94 % of its band, stops 90 dB of the rest.
 const FILTER_SAMPLES: f64 = 128.0;
 const WINDOW: WindowFunction = WindowFunction::BlackmanHarris;
-/// Points of the filter between two samples of the lower rate; the cubic in between adds errors below −100 dB.
-const FILTER_POINTS: f64 = 128.0;
+/// Points of the filter between two samples of the lower rate. Straight lines between so many err by less than −90 dB,
+/// at half the cost of a cubic.
+const FILTER_POINTS: f64 = 256.0;
 /// How many times a second a block is resampled. Blocks of one size, whatever the pieces that are pushed, make the
 /// result independent of them; short blocks keep the delay short.
 const BLOCKS_PER_SECOND: u32 = 100;
@@ -93,6 +95,7 @@ impl Filter {
         let points = (FILTER_POINTS * lower).max(8.0) as usize;
         let settings = SincInterpolationParameters::new(length, WINDOW)
             .oversampling_factor(points)
+            .interpolation(SincInterpolationType::Linear)
             .f_cutoff(calculate_cutoff(FILTER_SAMPLES as usize, WINDOW));
         let block = (input_rate_hz / BLOCKS_PER_SECOND).max(1) as usize;
         let sinc = Async::new_sinc(ratio, 1.0, &settings, block, 1, FixedAsync::Input)

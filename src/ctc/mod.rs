@@ -1,3 +1,24 @@
-//! Connectionist temporal classification (Graves et al. 2006): the loss, and what reads text from the network's output.
+//! Connectionist temporal classification (Graves et al. 2006): from the network's log-probabilities to tokens and words.
+//!
+//! The network gives a row of log-probabilities over the tokens and the blank every *step* (a few frames). A path picks one
+//! class per step; merging its repeats and then removing its blanks gives the tokens it stands for.
 
+mod greedy;
 pub mod loss;
+mod words;
+
+pub use greedy::GreedyDecoder;
+pub use words::words;
+
+/// A token that was heard, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Emission {
+    /// Its class; never the blank.
+    pub token: u32,
+    /// The first step of its run.
+    pub start_step: u64,
+    /// One past the last step of its run.
+    pub end_step: u64,
+    /// Its log-probability at the surest step of the run: a run's flanks say more about timing than about doubt.
+    pub log_prob: f32,
+}

@@ -19,6 +19,9 @@ pub use tap_product::TapProduct;
 
 use winograd::TILE_IN;
 
+/// One tile in Winograd's domain: `channels` values of each plane.
+type Planes<'a> = [&'a [f32]; TILE_IN];
+
 /// `out[c] = bias[c] + Σ_tap input[offsets[tap] + c] · weights[tap · channels + c]`, `channels` being `out`'s length.
 #[derive(Clone, Copy)]
 pub struct Depthwise<'a> {
@@ -41,7 +44,7 @@ pub struct Kernels {
     tap_product: unsafe fn(&TapProduct<'_>, *mut f32),
     depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
     winograd_input: unsafe fn(&[f32], &mut [&mut [f32]; TILE_IN]),
-    winograd_output: unsafe fn(&[&[f32]; TILE_IN], &[f32], bool, &mut [f32]),
+    winograd_output: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
     maximum: unsafe fn(&mut [f32], &[f32]),
     add: unsafe fn(&mut [f32], &[f32], bool),
 }

@@ -4,16 +4,42 @@
 //! so a *frame shape* `frequency × channels` says what one column of it holds. Kernels, strides and dilations are
 //! `[time, frequency]`.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A layer and the name its parameters carry in the weights file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NamedLayer {
     /// Unique among its neighbours; parameters are called `name.weight`, and `residual.name.weight` inside a branch.
     pub name: String,
     /// What it does.
     #[serde(flatten)]
     pub layer: Layer,
+}
+
+/// By hand, because the derived form neither names the layer in its errors nor refuses unknown keys of kinds without
+/// settings.
+impl<'de> Deserialize<'de> for NamedLayer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = toml::Table::deserialize(deserializer)?;
+        let Some(toml::Value::String(name)) = table.remove("name") else {
+            return Err(D::Error::custom("a layer lacks a name, such as name = \"c1\""));
+        };
+        let (kind, keys) = (table.get("kind").cloned(), table.keys().cloned().collect::<Vec<_>>());
+        let layer = Layer::deserialize(table).map_err(|error| {
+            let kind = kind.map(|kind| format!(" (kind = {kind})")).unwrap_or_default();
+            D::Error::custom(format!("layer {name:?}{kind}: {}", error.message()))
+        })?;
+        if let Some(allowed) = layer.keys_without_settings()
+            && let Some(key) = keys.iter().find(|key| !allowed.contains(&key.as_str()))
+        {
+            let kind = layer.kind();
+            return Err(D::Error::custom(format!(
+                "layer {name:?}: unknown key `{key}`; a {kind} of this sort has none"
+            )));
+        }
+        Ok(Self { name, layer })
+    }
 }
 
 /// What one column of an image holds.
@@ -24,6 +50,12 @@ pub struct FrameShape {
     pub frequency: usize,
     /// Channels of each bin.
     pub channels: usize,
+}
+
+impl std::fmt::Display for FrameShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} × {}", self.frequency, self.channels)
+    }
 }
 
 impl FrameShape {
@@ -62,6 +94,35 @@ pub enum Layer {
     FrequencyCollapse,
     /// Log of the softmax over the channels.
     LogSoftmax,
+}
+
+impl Layer {
+    /// The kind as `model.toml` writes it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Layer::Convolution(_) => "convolution",
+            Layer::BatchNorm(_) => "batch-norm",
+            Layer::Activation(_) => "activation",
+            Layer::MaxPool(_) => "max-pool",
+            Layer::AveragePool(_) => "average-pool",
+            Layer::LocalResponseNorm(_) => "local-response-norm",
+            Layer::Dropout(_) => "dropout",
+            Layer::Residual(_) => "residual",
+            Layer::FrequencyCollapse => "frequency-collapse",
+            Layer::LogSoftmax => "log-softmax",
+        }
+    }
+
+    /// For kinds that serde reads without looking at the other keys: the only keys they may have.
+    fn keys_without_settings(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Layer::FrequencyCollapse | Layer::LogSoftmax => Some(&["kind"]),
+            Layer::Activation(
+                Activation::Relu | Activation::Sigmoid | Activation::Tanh | Activation::Silu | Activation::Gelu,
+            ) => Some(&["kind", "function"]),
+            _ => None,
+        }
+    }
 }
 
 /// Settings of a convolution. Weights are `[out_channels, in_channels / groups, time, frequency]`.
@@ -246,4 +307,74 @@ fn is_yes(value: &bool) -> bool {
 
 fn batch_norm_epsilon() -> f32 {
     1e-5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<NamedLayer, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn every_kind_is_read_back_as_written() {
+        for (text, kind) in [
+            ("out_channels = 8\nkernel = [3, 5]", "convolution"),
+            (
+                "out_channels = 8\nkernel = [3, 5]\nstride = [2, 1]\ndilation = [1, 2]\ngroups = 2\nbias = false\n\
+                 time_padding = { past = 1 }\nfrequency_padding = { low = 1, high = 2 }",
+                "convolution",
+            ),
+            ("", "batch-norm"),
+            ("function = \"relu\"", "activation"),
+            ("function = \"leaky-relu\"\nslope = 0.1", "activation"),
+            ("function = \"clipped-relu\"\nceiling = 20.0", "activation"),
+            ("kernel = [1, 2]", "max-pool"),
+            ("kernel = [3, 3]\nstride = [2, 2]", "average-pool"),
+            ("size = 5\nalpha = 1e-4\nbeta = 0.75\nk = 2.0", "local-response-norm"),
+            ("rate = 0.5", "dropout"),
+            ("branch = [{ name = \"a\", kind = \"log-softmax\" }]", "residual"),
+            ("", "frequency-collapse"),
+            ("", "log-softmax"),
+        ] {
+            let layer = read(&format!("name = \"x\"\nkind = \"{kind}\"\n{text}")).unwrap();
+            assert_eq!(layer.layer.kind(), kind);
+            assert_eq!(read(&toml::to_string(&layer).unwrap()).unwrap(), layer);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_layer_and_the_key() {
+        for (text, expected) in [
+            ("name = \"x\"\nkind = \"convolutoin\"", "unknown variant `convolutoin`, expected one of `convolution`"),
+            ("name = \"x\"\nkind = \"dropout\"\nrat = 0.5", "unknown field `rat`, expected `rate`"),
+            ("name = \"x\"\nkind = \"dropout\"", "missing field `rate`"),
+            ("name = \"x\"", "missing field `kind`"),
+            ("name = \"x\"\nkind = \"log-softmax\"\naxis = 1", "unknown key `axis`"),
+            ("name = \"x\"\nkind = \"activation\"\nfunction = \"relu\"\nslope = 0.1", "unknown key `slope`"),
+            ("name = \"x\"\nkind = \"activation\"\nfunction = \"leaky-relu\"\nslop = 0.1", "`slop`"),
+            ("name = \"x\"\nkind = \"activation\"\nfunction = \"mish\"", "unknown variant `mish`"),
+            ("name = \"x\"\nkind = \"max-pool\"\nkernel = [-1, 2]", "-1"),
+            ("name = \"x\"\nkind = \"max-pool\"\nkernel = [1, 2, 3]", "3"),
+            (
+                "name = \"x\"\nkind = \"residual\"\nbranch = [{ name = \"y\", kind = \"dropout\", rat = 1 }]",
+                "layer \"y\" (kind = \"dropout\"): unknown field `rat`",
+            ),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("layer \"x\"") && error.contains(expected), "{text}\n{error}");
+        }
+        assert!(read("kind = \"dropout\"\nrate = 0.5").unwrap_err().to_string().contains("lacks a name"));
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_no_stack_overflow() {
+        let depth = 100_000;
+        let (open, close) = ("{name='r',kind='residual',branch=[", "]}");
+        let text = format!("name='r'\nkind='residual'\nbranch=[{}{}]", open.repeat(depth), close.repeat(depth));
+        assert!(read(&text).is_err());
+        let dotted = format!("name='r'\nkind='residual'\nbranch{}=1", ".branch".repeat(depth));
+        assert!(read(&dotted).is_err());
+    }
 }

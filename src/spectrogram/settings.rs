@@ -31,7 +31,8 @@ const MAX_FRAMES_PER_SECOND: f64 = 1_000.0;
 /// ```
 ///
 /// The 200-bin linear image of the published DFCNN, `ln(|X| + 1)` of 16-bit samples: for samples in ±1 the floor becomes
-/// 1 / 32768, and the image differs by the constant ln 32768, which normalisation removes.
+/// 1 / 32768, and the image differs by the constant ln 32768, which normalisation removes. (Its Hamming window is the
+/// symmetric one, and some versions divide `|X|` by the length of the utterance, which no stream can.)
 ///
 /// ```
 /// # let settings: dfcnn::spectrogram::Settings = toml::from_str(r#"

@@ -13,14 +13,14 @@ tone() {
         -map_metadata -1 -flags:a +bitexact -fflags +bitexact "$@" "$output"
 }
 
-tone 44100 2 stereo-44100.mp3 -c:a libmp3lame -b:a 32k
+tone 44100 2 stereo-44100.mp3 -c:a libmp3lame -b:a 48k
 tone 16000 1 mono-16000-no-info.mp3 -c:a libmp3lame -b:a 24k -write_xing 0 -id3v2_version 0
-tone 44100 2 stereo-44100.m4a -c:a aac -b:a 32k
-tone 16000 1 mono-16000.aac -c:a aac -b:a 16k
+tone 44100 2 stereo-44100.m4a -c:a aac -b:a 64k
+tone 16000 1 mono-16000.aac -c:a aac -b:a 32k
 tone 8000 1 mono-8000.flac -c:a flac -sample_fmt s16 -t 0.25
 tone 44100 2 stereo-44100.ogg -c:a libvorbis -q:a 0
 tone 48000 1 mono.opus -c:a libopus -b:a 12k
-tone 48000 2 stereo.opus -c:a libopus -b:a 16k
+tone 48000 2 stereo.opus -c:a libopus -b:a 32k
 tone 8000 1 extensible-s24.wav -c:a pcm_s24le -t 0.25
 
 # Bit-exact partners: the same 16-bit samples as WAV and FLAC.

@@ -1,0 +1,84 @@
+//! Pooling over padded rows `[frequency, channels]`.
+
+use super::Crew;
+use super::convolution::append_rows;
+use super::window::{RowWindow, RowWindowSettings, Rows};
+use crate::network::{FrameShape, Layer};
+
+/// What is kept of the values under a window.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Max,
+    Average,
+}
+
+pub struct Pooling {
+    pub window: RowWindowSettings,
+    kind: Kind,
+    input: usize,
+    low: usize,
+    output: FrameShape,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+}
+
+impl Pooling {
+    pub fn new(layer: &Layer, kind: Kind, input: FrameShape, output: FrameShape) -> Self {
+        let [time, frequency] = layer.windows();
+        let [low, high] = frequency.padding;
+        let window = RowWindowSettings {
+            span: time.kernel,
+            stride: time.stride,
+            past: time.padding[0],
+            future: time.padding[1],
+            row: (low + input.frequency + high) * input.channels,
+            padding: match kind {
+                Kind::Max => f32::NEG_INFINITY,
+                Kind::Average => 0.0,
+            },
+        };
+        Self {
+            window,
+            kind,
+            input: input.len(),
+            low: low * input.channels,
+            output,
+            kernel: [time.kernel, frequency.kernel],
+            stride: [time.stride, frequency.stride],
+        }
+    }
+
+    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
+        append_rows(window, rows, self.input, self.low);
+        if end {
+            window.append_future();
+        }
+        let outputs = window.ready();
+        let made = made.resize(outputs * self.output.len());
+        let (input, row) = (window.values(), self.window.row);
+        let channels = self.output.channels;
+        let merge = |values: &mut [f32], others: &[f32]| match self.kind {
+            Kind::Max => crew.kernels.maximum(values, others),
+            Kind::Average => crew.kernels.add(values, others, false),
+        };
+        crew.share(made, self.output.len(), |first, made| {
+            let mut column = vec![0.0; row];
+            for (index, made) in made.chunks_exact_mut(self.output.len()).enumerate() {
+                // Along time first, all bins at once; then along frequency.
+                let mut rows = input[(first + index) * self.stride[0] * row..].chunks_exact(row).take(self.kernel[0]);
+                column.copy_from_slice(rows.next().expect("a window has rows"));
+                rows.for_each(|row| merge(&mut column, row));
+                for (bin, made) in made.chunks_exact_mut(channels).enumerate() {
+                    let mut bins = column[bin * self.stride[1] * channels..].chunks_exact(channels);
+                    made.copy_from_slice(bins.next().expect("a window has bins"));
+                    bins.take(self.kernel[1] - 1).for_each(|bin| merge(made, bin));
+                }
+                if let Kind::Average = self.kind {
+                    let scale = 1.0 / (self.kernel[0] * self.kernel[1]) as f32;
+                    made.iter_mut().for_each(|value| *value *= scale);
+                }
+            }
+        });
+        window.advance(outputs);
+    }
+}

@@ -1,0 +1,149 @@
+//! The rows a stage still needs: a sliding window over time.
+
+/// How a stage looks at time.
+#[derive(Debug, Clone, Copy)]
+pub struct RowWindowSettings {
+    /// Rows under one output.
+    pub span: usize,
+    /// Rows from one output to the next.
+    pub stride: usize,
+    /// Padding rows before the first.
+    pub past: usize,
+    /// Padding rows after the last.
+    pub future: usize,
+    /// Values in a row as stored.
+    pub row: usize,
+    /// What padding is made of.
+    pub padding: f32,
+}
+
+/// The rows of one stream that are still needed, in order and without gaps. Every value beyond a row's own bins is
+/// padding and stays so: rows are only ever moved whole.
+pub struct RowWindow {
+    settings: RowWindowSettings,
+    values: Vec<f32>,
+    /// The first row still needed.
+    start: usize,
+    rows: usize,
+    /// Coming rows that no output looks at: strides may exceed the span.
+    skip: usize,
+}
+
+impl RowWindow {
+    pub fn new(settings: RowWindowSettings) -> Self {
+        let mut window = Self { settings, values: Vec::new(), start: 0, rows: 0, skip: 0 };
+        window.reset();
+        window
+    }
+
+    pub fn reset(&mut self) {
+        self.values.fill(self.settings.padding);
+        (self.start, self.rows, self.skip) = (0, 0, 0);
+        self.append_padding(self.settings.past);
+    }
+
+    /// Appends `count` rows made by `fill(index, row)`; a row's padding must be left alone.
+    pub fn append(&mut self, count: usize, mut fill: impl FnMut(usize, &mut [f32])) {
+        let skipped = self.skip.min(count);
+        let row = self.settings.row;
+        for (index, row) in (skipped..).zip(self.space(count).chunks_exact_mut(row)) {
+            fill(index, row);
+        }
+    }
+
+    /// Appends `count` rows, less those that no output looks at, and gives their place.
+    pub fn space(&mut self, count: usize) -> &mut [f32] {
+        let skipped = self.skip.min(count);
+        self.skip -= skipped;
+        let count = count - skipped;
+        self.make_room(count);
+        let row = self.settings.row;
+        let at = (self.start + self.rows) * row;
+        self.rows += count;
+        &mut self.values[at..at + count * row]
+    }
+
+    fn append_padding(&mut self, count: usize) {
+        let padding = self.settings.padding;
+        self.append(count, |_, row| row.fill(padding));
+    }
+
+    /// Appends the padding rows that stand for the future.
+    pub fn append_future(&mut self) {
+        self.append_padding(self.settings.future);
+    }
+
+    fn make_room(&mut self, count: usize) {
+        let row = self.settings.row;
+        let capacity = self.values.len() / row;
+        if self.start + self.rows + count <= capacity {
+            return;
+        }
+        self.values.copy_within(self.start * row..(self.start + self.rows) * row, 0);
+        self.start = 0;
+        let needed = self.rows + count;
+        if needed > capacity {
+            self.values.resize(2 * needed * row, self.settings.padding);
+        }
+    }
+
+    /// Outputs whose rows are all there.
+    pub fn ready(&self) -> usize {
+        match self.rows.checked_sub(self.settings.span) {
+            Some(rest) => rest / self.settings.stride + 1,
+            None => 0,
+        }
+    }
+
+    /// Forgets the rows that only the next `outputs` outputs looked at.
+    pub fn advance(&mut self, outputs: usize) {
+        let used = outputs * self.settings.stride;
+        let kept = self.rows.saturating_sub(used);
+        self.skip += used - (self.rows - kept);
+        self.start += self.rows - kept;
+        self.rows = kept;
+    }
+
+    /// The rows still needed, `[rows, row]`.
+    pub fn values(&self) -> &[f32] {
+        &self.values[self.start * self.settings.row..][..self.rows * self.settings.row]
+    }
+}
+
+/// Values on their way from one stage to the next. What is not yet written is left from earlier use: filling it first
+/// would cost as much as a cheap stage.
+#[derive(Default)]
+pub struct Rows {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Rows {
+    /// Makes the length `len` and gives the values to be written.
+    pub fn resize(&mut self, len: usize) -> &mut [f32] {
+        if self.values.len() < len {
+            self.values.resize(len, 0.0);
+        }
+        self.len = len;
+        &mut self.values[..len]
+    }
+
+    /// Holds a copy of `values`.
+    pub fn copy_from(&mut self, values: &[f32]) {
+        self.resize(values.len()).copy_from_slice(values);
+    }
+}
+
+impl std::ops::Deref for Rows {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Rows {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.len]
+    }
+}
