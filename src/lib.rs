@@ -15,6 +15,7 @@ pub mod random;
 pub mod spectrogram;
 pub mod time;
 pub mod tokens;
+pub mod train;
 pub mod transcript;
 
 pub use error::{Error, Result};
