@@ -130,7 +130,7 @@ impl NativeSession {
 impl Session for NativeSession {
     fn push(&mut self, frames: &[f32], outputs: &mut Vec<f32>) -> Result<()> {
         let width = self.network.input.len();
-        if frames.len() % width != 0 {
+        if !frames.len().is_multiple_of(width) {
             return Err(Error::setting("frames", format!("{} values are no whole frames of {width}", frames.len())));
         }
         for block in frames.chunks(BLOCK_FRAMES * width) {

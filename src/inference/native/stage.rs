@@ -27,8 +27,8 @@ pub enum Stage {
 pub enum State {
     Nothing,
     Window(RowWindow),
-    Winograd(WinogradState),
-    Residual(ResidualState),
+    Winograd(Box<WinogradState>),
+    Residual(Box<ResidualState>),
 }
 
 /// What layers are compiled from. Batch norms behind convolutions are folded already.
@@ -101,8 +101,8 @@ impl Stage {
             Self::Direct(stage) => State::Window(RowWindow::new(stage.window)),
             Self::Depthwise(stage) => State::Window(RowWindow::new(stage.window)),
             Self::Pooling(stage) => State::Window(RowWindow::new(stage.window)),
-            Self::Winograd(stage) => State::Winograd(stage.state()),
-            Self::Residual(stage) => State::Residual(stage.state()),
+            Self::Winograd(stage) => State::Winograd(Box::new(stage.state())),
+            Self::Residual(stage) => State::Residual(Box::new(stage.state())),
             Self::Map(_) | Self::Collapse(_) => State::Nothing,
         }
     }
