@@ -41,12 +41,17 @@ impl FrameClock {
 
     /// How long `frames` hops last, in milliseconds.
     pub fn hops_ms(&self, frames: usize) -> f64 {
-        1e3 * self.seconds((frames * self.hop_samples) as u64)
+        self.ms(frames * self.hop_samples)
     }
 
     /// How long one window lasts, in milliseconds.
     pub fn window_ms(&self) -> f64 {
-        1e3 * self.seconds(self.window_samples as u64)
+        self.ms(self.window_samples)
+    }
+
+    /// Multiplied before the division, so that whole milliseconds come out whole.
+    fn ms(&self, samples: usize) -> f64 {
+        1e3 * samples as f64 / f64::from(self.sample_rate_hz)
     }
 
     /// Frames per second of sound.
@@ -67,6 +72,6 @@ mod tests {
         }
         assert_eq!(clock.frame_start_s(100), 1.0);
         assert_eq!(clock.samples(0.025), 400);
-        assert_eq!(clock.hops_ms(59), 590.0);
+        assert_eq!((clock.hops_ms(59), clock.hops_ms(403), clock.window_ms()), (590.0, 4030.0, 25.0));
     }
 }

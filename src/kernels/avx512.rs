@@ -8,6 +8,10 @@ use super::{Depthwise, PANEL, TapProduct, panels, scalar};
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
 
+/// How far ahead weights are fetched, in steps of depth. Weights are most of the memory traffic, and with few positions
+/// a call they come from the third-level cache: fetching ahead about doubles the speed there.
+const PREFETCH: usize = 24;
+
 /// A part of a product's sum: some taps, or some of the depth of one tap.
 #[derive(Clone, Copy)]
 struct Chunk {
@@ -127,7 +131,9 @@ unsafe fn micro<const M: usize, const N: usize>(
             for _ in first..last {
                 let mut w = [zero; N];
                 for (n, w) in w.iter_mut().enumerate() {
-                    *w = _mm512_loadu_ps(weights.add(n * panel_len));
+                    let weights = weights.add(n * panel_len);
+                    *w = _mm512_loadu_ps(weights);
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH * PANEL).cast());
                 }
                 for (m, row) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_ps(*input.add(m * step));

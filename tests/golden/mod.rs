@@ -1,6 +1,8 @@
 //! Where reference data lies and how it is read.
 #![allow(dead_code, reason = "every test binary uses its part")]
 
+pub mod bootstrap;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,100 @@
+//! What the user may ask for: one file per subcommand, and what they share.
+
+mod inspect;
+mod output;
+mod progress;
+mod transcribe;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use dfcnn::model::Model;
+
+/// Turns speech into text while it is being spoken.
+#[derive(Debug, Parser)]
+#[command(name = "dfcnn", version, max_term_width = 100)]
+#[command(after_help = "Results go to standard output, everything else to standard error.\n\
+    Exit code: 0 all done, 1 something could not be done, 2 wrong usage.")]
+pub struct Cli {
+    #[command(flatten)]
+    verbosity: Verbosity,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Arguments),
+    Transcribe(transcribe::Arguments),
+}
+
+/// Takes an error that concerns one input only; the subcommand then goes on with the next.
+pub type Report<'a> = &'a mut dyn FnMut(anyhow::Error);
+
+impl Cli {
+    /// Does what was asked. An error ends it; errors that did not are given to `report`.
+    pub fn run(self, report: Report) -> anyhow::Result<()> {
+        match self.command {
+            Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
+            Command::Transcribe(arguments) => transcribe::run(arguments, self.verbosity, report),
+        }
+    }
+}
+
+/// How much is said on standard error.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Verbosity {
+    /// Say what runs: model, engine, instruction set, delay, and how each file was recorded
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Show no progress and no warnings, only errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+impl Verbosity {
+    /// Says something that only `-v` wants to know.
+    fn note(self, text: impl fmt::Display) {
+        if self.verbose {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Says something that all but `-q` should know.
+    fn warn(self, text: impl fmt::Display) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "dfcnn: {text}");
+        }
+    }
+}
+
+/// The model to use.
+#[derive(Debug, Args)]
+struct ModelChoice {
+    /// Folder of the model [default: the one inside the program]
+    #[arg(long = "model", value_name = "DIR", env = "DFCNN_MODEL", hide_env_values = true)]
+    folder: Option<PathBuf>,
+}
+
+impl ModelChoice {
+    fn load(&self) -> dfcnn::Result<Model> {
+        match &self.folder {
+            Some(folder) => Model::load(folder),
+            None => Model::embedded(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

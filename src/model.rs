@@ -1,0 +1,187 @@
+//! The bundle on disk: what the sound becomes, what the network is, its weights and what its classes mean, checked against
+//! each other before use.
+//!
+//! ```text
+//! models/<name>/model.toml            name, layers, [spectrogram]: a Recipe
+//!               weights.safetensors   the layers' tensors, spectrogram.mean and spectrogram.std
+//!               tokens.txt            one token per line, the blank <b> first
+//!               README.md             the model card
+//! ```
+
+mod recipe;
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+pub use recipe::Recipe;
+
+use crate::network::{Architecture, Precision, Tensor, Weights};
+use crate::spectrogram::{Normalization, Settings};
+use crate::tokens::Tokens;
+use crate::{Error, Result};
+
+const DESCRIPTION: &str = "model.toml";
+const WEIGHTS: &str = "weights.safetensors";
+const TOKENS: &str = "tokens.txt";
+const MEAN: &str = "spectrogram.mean";
+const STD: &str = "spectrogram.std";
+
+/// A model whose parts fit each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// A short name for people.
+    pub name: String,
+    /// One line on what it is.
+    pub description: Option<String>,
+    /// The licence of the weights, as an SPDX expression.
+    pub licence: Option<String>,
+    /// How samples become image columns.
+    pub spectrogram: Settings,
+    /// Mean and deviation of each bin over the training data.
+    pub normalization: Normalization,
+    /// The layers.
+    pub architecture: Architecture,
+    /// The layers' tensors.
+    pub weights: Weights,
+    /// What the network's classes mean.
+    pub tokens: Tokens,
+}
+
+impl Model {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`Error::Network`] or [`Error::Setting`] when they do not fit each other: see [`Model::check`].
+    pub fn new(recipe: Recipe, normalization: Normalization, weights: Weights, tokens: Tokens) -> Result<Self> {
+        let Recipe { name, description, licence, spectrogram, architecture } = recipe;
+        let model = Self { name, description, licence, spectrogram, normalization, architecture, weights, tokens };
+        model.check()?;
+        Ok(model)
+    }
+
+    /// Whether the parts fit: the spectrogram's settings and normalisation, the network's input and output, the weights.
+    ///
+    /// # Errors
+    /// [`Error::Network`] or [`Error::Setting`] says what does not fit.
+    pub fn check(&self) -> Result<()> {
+        self.recipe().check()?;
+        self.recipe().check_tokens(&self.tokens)?;
+        self.normalization.validate(self.spectrogram.bins())?;
+        self.weights.check(&self.architecture)
+    }
+
+    /// The part of the model that does not come from training.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            licence: self.licence.clone(),
+            spectrogram: self.spectrogram.clone(),
+            architecture: self.architecture.clone(),
+        }
+    }
+
+    /// Reads the bundle in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Read`] or [`Error::Model`] names the file that is missing, broken or does not fit the others.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let metadata = fs::metadata(folder).map_err(Error::read(folder))?;
+        if !metadata.is_dir() {
+            let problem = format!("is no folder; a model is a folder with {DESCRIPTION}, {WEIGHTS} and {TOKENS}");
+            return Err(Error::model(folder, problem));
+        }
+        for file in [DESCRIPTION, WEIGHTS, TOKENS] {
+            if fs::metadata(folder.join(file)).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                let problem = format!("has no {file}; a model is a folder with {DESCRIPTION}, {WEIGHTS} and {TOKENS}");
+                return Err(Error::model(folder, problem));
+            }
+        }
+        let recipe = Recipe::load(folder.join(DESCRIPTION))?;
+        let tokens = Tokens::load(folder.join(TOKENS))?;
+        let weights = Weights::read(&folder.join(WEIGHTS))?;
+        Self::assemble(folder, recipe, weights, tokens)
+    }
+
+    /// Reads a bundle from the contents of its files; `folder` is for the errors.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_parts(folder: impl AsRef<Path>, description: &str, weights: &[u8], tokens: &str) -> Result<Self> {
+        let folder = folder.as_ref();
+        let path = folder.join(WEIGHTS);
+        let recipe = Recipe::parse(folder.join(DESCRIPTION), description)?;
+        let tokens = Tokens::parse(folder.join(TOKENS), tokens)?;
+        let weights = Weights::from_bytes(weights).map_err(|problem| Error::model(path, problem))?;
+        Self::assemble(folder, recipe, weights, tokens)
+    }
+
+    /// The model that is part of the program: `models/bootstrap`.
+    ///
+    /// # Errors
+    /// None as shipped; a test loads it.
+    pub fn embedded() -> Result<Self> {
+        Self::from_parts(
+            "models/bootstrap",
+            include_str!("../models/bootstrap/model.toml"),
+            include_bytes!("../models/bootstrap/weights.safetensors"),
+            include_str!("../models/bootstrap/tokens.txt"),
+        )
+    }
+
+    /// Writes the bundle to `folder`, made if need be. Each file appears whole or not at all, `model.toml` last: without
+    /// it a folder is no bundle. Other files in the folder stay.
+    ///
+    /// # Errors
+    /// [`Error::Write`], as [`Model::check`], or [`Error::Model`] when a value is beyond the range of `precision`.
+    pub fn save(&self, folder: impl AsRef<Path>, precision: Precision) -> Result<()> {
+        self.check()?;
+        let folder = folder.as_ref();
+        let mut weights = self.weights.clone();
+        for (name, values) in [(MEAN, &self.normalization.mean), (STD, &self.normalization.std)] {
+            weights.insert(name, Tensor { shape: vec![values.len()], values: values.clone() });
+        }
+        let weights = weights.to_bytes(precision).map_err(|problem| Error::model(folder, problem))?;
+        let description = self.recipe().to_text().map_err(|problem| Error::model(folder, problem))?;
+        fs::create_dir_all(folder).map_err(Error::write(folder))?;
+        replace(&folder.join(TOKENS), self.tokens.to_text().as_bytes())?;
+        replace(&folder.join(WEIGHTS), &weights)?;
+        replace(&folder.join(DESCRIPTION), description.as_bytes())
+    }
+
+    fn assemble(folder: &Path, recipe: Recipe, mut weights: Weights, tokens: Tokens) -> Result<Self> {
+        let in_file = |file: &str| {
+            let path = folder.join(file);
+            move |error: Error| Error::model(path, error.to_string())
+        };
+        recipe.check_tokens(&tokens).map_err(in_file(TOKENS))?;
+        let [mean, std] = [MEAN, STD].map(|name| {
+            weights.remove(name).map(|tensor| tensor.values).ok_or_else(|| {
+                let bins = recipe.spectrogram.bins();
+                Error::network(name, format!("the weights lack this tensor of shape [{bins}]; convert the model again"))
+            })
+        });
+        let normalization = mean.and_then(|mean| Ok(Normalization { mean, std: std? })).map_err(in_file(WEIGHTS))?;
+        Self::new(recipe, normalization, weights, tokens).map_err(in_file(WEIGHTS))
+    }
+}
+
+/// Puts `bytes` at `path` in one step, so that a reader sees the old file or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(name);
+    let write = || {
+        let mut file = fs::File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    };
+    write().map_err(|error| {
+        // The first error is the one to tell; the part is rubbish either way.
+        let _ = fs::remove_file(&part);
+        Error::write(path)(error)
+    })
+}
