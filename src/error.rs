@@ -46,6 +46,16 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A manifest, dataset or checkpoint that cannot be used.
+    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// The line in it, from 1, if it has lines.
+        line: Option<usize>,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// Settings (front-end, engine, decoder) that cannot be carried out.
     #[error("{setting}: {problem}")]
     Setting {
@@ -85,6 +95,16 @@ impl Error {
     /// A network whose `layer` does not fit.
     pub fn network(layer: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Network { layer: layer.into(), problem: problem.into() }
+    }
+
+    /// A manifest, dataset or checkpoint in `path` that cannot be used.
+    pub fn data(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Data { path: path.as_ref().to_path_buf(), line: None, problem: problem.into() }
+    }
+
+    /// A line of `path`, counted from 1, that cannot be used.
+    pub fn line(path: impl AsRef<Path>, line: usize, problem: impl Into<String>) -> Self {
+        Self::Data { path: path.as_ref().to_path_buf(), line: Some(line), problem: problem.into() }
     }
 
     /// A setting that cannot be carried out.

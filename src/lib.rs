@@ -2,17 +2,22 @@
 
 #![warn(missing_docs)]
 
+pub mod atomic_file;
 pub mod audio;
 pub mod ctc;
+pub mod dataset;
 pub mod error;
+pub mod evaluate;
 pub mod inference;
 pub mod kernels;
 pub mod model;
 pub mod network;
+pub mod random;
 pub mod recognizer;
 pub mod spectrogram;
 pub mod time;
 pub mod tokens;
+pub mod train;
 pub mod transcript;
 
 pub use error::{Error, Result};

@@ -4,6 +4,7 @@
 //! class per step; merging its repeats and then removing its blanks gives the tokens it stands for.
 
 mod greedy;
+pub mod loss;
 mod words;
 
 pub use greedy::GreedyDecoder;

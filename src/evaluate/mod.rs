@@ -1,0 +1,4 @@
+//! How far the text we hear is from what was said.
+
+pub mod edit_distance;
+pub mod error_rate;
