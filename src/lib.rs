@@ -8,6 +8,7 @@ pub mod error;
 pub mod inference;
 pub mod kernels;
 pub mod model;
+pub mod layers;
 pub mod network;
 pub mod recognizer;
 pub mod spectrogram;
