@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod inference;
 pub mod kernels;
 pub mod model;
+pub mod layers;
 pub mod network;
 pub mod random;
 pub mod recognizer;

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::winograd::TILE_IN;
-use super::{Depthwise, PANEL, TapProduct, panels, scalar};
+use super::{Depthwise, PANEL, TapGradient, TapProduct, panels, scalar};
 
 /// Positions in one pass: 6 × 2 sums, 2 weights and 1 input fill 15 registers.
 const MOST_POSITIONS: usize = 6;
@@ -76,6 +76,81 @@ unsafe fn micro<const M: usize>(product: &TapProduct<'_>, out: *mut f32, panel: 
                 _mm256_storeu_ps(whole.as_mut_ptr().add(LANES), row[1]);
                 std::ptr::copy_nonoverlapping(whole.as_ptr(), out, lanes);
             }
+        }
+    }
+}
+
+/// Values of depth in one pass: 6 × 2 sums, 2 gradients and 1 input fill 15 registers.
+const MOST_DEPTH: usize = 6;
+
+/// Positions whose gradients and inputs stay in the first-level cache while the depth goes by.
+const POSITION_CHUNK: usize = 128;
+
+/// # Safety
+/// AVX2 and FMA are there, and every access that [`TapGradient`] describes lies within its slices and `sums`.
+#[target_feature(enable = "avx2,fma")]
+pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
+    let taps = gradient.offsets.len();
+    let passes = gradient.depth.div_ceil(MOST_DEPTH);
+    for first in (0..gradient.positions).step_by(POSITION_CHUNK) {
+        let positions = (first, POSITION_CHUNK.min(gradient.positions - first));
+        for panel in 0..gradient.panels {
+            for tap in 0..taps {
+                let mut k = 0;
+                for pass in 0..passes {
+                    let count = (gradient.depth - k).div_ceil(passes - pass);
+                    macro_rules! choose {
+                        ($($count:literal)*) => {
+                            match count {
+                                // SAFETY: positions, panel, tap and depth stay within what `gradient` describes.
+                                $($count => unsafe { depths::<$count>(gradient, sums, positions, panel, (tap, k)) },)*
+                                _ => unreachable!("more depth than registers"),
+                            }
+                        };
+                    }
+                    choose!(1 2 3 4 5 6);
+                    k += count;
+                }
+            }
+        }
+    }
+}
+
+/// `R` values of depth × 1 panel over a chunk of positions.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn depths<const R: usize>(
+    gradient: &TapGradient<'_>,
+    sums: *mut f32,
+    (first, positions): (usize, usize),
+    panel: usize,
+    (tap, k): (usize, usize),
+) {
+    const LANES: usize = 8;
+    // SAFETY: every pointer below stays within the slices of `gradient` and `sums`, as the caller promises.
+    unsafe {
+        let sums = sums.add(((panel * gradient.offsets.len() + tap) * gradient.depth + k) * PANEL);
+        let mut rows = [[_mm256_setzero_ps(); 2]; R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let sums = sums.add(r * PANEL);
+            *row = [_mm256_loadu_ps(sums), _mm256_loadu_ps(sums.add(LANES))];
+        }
+        let mut input = gradient.input.as_ptr().add(gradient.offsets[tap] + first * gradient.step + k);
+        let mut dy = gradient.dy.as_ptr().add(panel * gradient.panel_step + first * gradient.dy_step);
+        for _ in 0..positions {
+            let g = [_mm256_loadu_ps(dy), _mm256_loadu_ps(dy.add(LANES))];
+            for (r, row) in rows.iter_mut().enumerate() {
+                let x = _mm256_broadcast_ss(&*input.add(r));
+                for (sum, g) in row.iter_mut().zip(g) {
+                    *sum = _mm256_fmadd_ps(x, g, *sum);
+                }
+            }
+            input = input.wrapping_add(gradient.step);
+            dy = dy.wrapping_add(gradient.dy_step);
+        }
+        for (r, row) in rows.iter().enumerate() {
+            let sums = sums.add(r * PANEL);
+            _mm256_storeu_ps(sums, row[0]);
+            _mm256_storeu_ps(sums.add(LANES), row[1]);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::winograd::TILE_IN;
-use super::{Depthwise, PANEL, TapProduct, panels, scalar};
+use super::{Depthwise, PANEL, TapGradient, TapProduct, panels, scalar};
 
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
@@ -150,6 +150,90 @@ unsafe fn micro<const M: usize, const N: usize>(
             for (m, row) in sums.iter().enumerate() {
                 let sum = if relu { _mm512_max_ps(row[n], zero) } else { row[n] };
                 _mm512_mask_storeu_ps(out.add(m * product.out_step + n * PANEL), mask(n), sum);
+            }
+        }
+    }
+}
+
+/// Positions whose gradients and inputs stay in the first-level cache while the depth goes by.
+const POSITION_CHUNK: usize = 128;
+
+/// # Safety
+/// AVX-512F is there, and every access that [`TapGradient`] describes lies within its slices and `sums`.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
+    for first in (0..gradient.positions).step_by(POSITION_CHUNK) {
+        let positions = (first, POSITION_CHUNK.min(gradient.positions - first));
+        let mut panel = 0;
+        while panel < gradient.panels {
+            let width = (gradient.panels - panel).min(2);
+            // Sums, gradients and one input share 32 registers.
+            let passes = gradient.depth.div_ceil(8);
+            for tap in 0..gradient.offsets.len() {
+                let mut k = 0;
+                for pass in 0..passes {
+                    let count = (gradient.depth - k).div_ceil(passes - pass);
+                    macro_rules! choose {
+                        ($($count:literal)*) => {
+                            match (count, width) {
+                                // SAFETY: positions, panels, tap and depth stay within what `gradient` describes.
+                                $(($count, 1) => unsafe {
+                                    depths::<$count, 1>(gradient, sums, positions, panel, (tap, k))
+                                },
+                                ($count, _) => unsafe {
+                                    depths::<$count, 2>(gradient, sums, positions, panel, (tap, k))
+                                },)*
+                                _ => unreachable!("more depth than registers"),
+                            }
+                        };
+                    }
+                    choose!(1 2 3 4 5 6 7 8);
+                    k += count;
+                }
+            }
+            panel += width;
+        }
+    }
+}
+
+/// `R` values of depth × `N` panels over a chunk of positions.
+#[target_feature(enable = "avx512f")]
+unsafe fn depths<const R: usize, const N: usize>(
+    gradient: &TapGradient<'_>,
+    sums: *mut f32,
+    (first, positions): (usize, usize),
+    panel: usize,
+    (tap, k): (usize, usize),
+) {
+    // SAFETY: every pointer below stays within the slices of `gradient` and `sums`, as the caller promises.
+    unsafe {
+        let panel_len = gradient.offsets.len() * gradient.depth * PANEL;
+        let sums = sums.add(panel * panel_len + (tap * gradient.depth + k) * PANEL);
+        let mut rows = [[_mm512_setzero_ps(); N]; R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            for (n, sum) in row.iter_mut().enumerate() {
+                *sum = _mm512_loadu_ps(sums.add(n * panel_len + r * PANEL));
+            }
+        }
+        let mut input = gradient.input.as_ptr().add(gradient.offsets[tap] + first * gradient.step + k);
+        let mut dy = gradient.dy.as_ptr().add(panel * gradient.panel_step + first * gradient.dy_step);
+        for _ in 0..positions {
+            let mut g = [_mm512_setzero_ps(); N];
+            for (n, g) in g.iter_mut().enumerate() {
+                *g = _mm512_loadu_ps(dy.add(n * gradient.panel_step));
+            }
+            for (r, row) in rows.iter_mut().enumerate() {
+                let x = _mm512_set1_ps(*input.add(r));
+                for (sum, g) in row.iter_mut().zip(g) {
+                    *sum = _mm512_fmadd_ps(x, g, *sum);
+                }
+            }
+            input = input.wrapping_add(gradient.step);
+            dy = dy.wrapping_add(gradient.dy_step);
+        }
+        for (r, row) in rows.iter().enumerate() {
+            for (n, sum) in row.iter().enumerate() {
+                _mm512_storeu_ps(sums.add(n * panel_len + r * PANEL), *sum);
             }
         }
     }

@@ -8,13 +8,17 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod pack;
+mod passes;
 mod scalar;
+mod tap_gradient;
 mod tap_product;
 #[cfg(test)]
 mod tests;
 pub mod winograd;
 
-pub use pack::{Aligned, PANEL, pack_taps, panels};
+pub use pack::{Aligned, PANEL, pack_taps, pack_taps_into, panels};
+pub use passes::{ChannelGradient, TileRow};
+pub use tap_gradient::TapGradient;
 pub use tap_product::TapProduct;
 
 use winograd::TILE_IN;
@@ -42,6 +46,8 @@ pub struct Depthwise<'a> {
 pub struct Kernels {
     name: &'static str,
     tap_product: unsafe fn(&TapProduct<'_>, *mut f32),
+    tap_gradient: unsafe fn(&TapGradient<'_>, *mut f32),
+    passes: passes::Table,
     depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
     winograd_input: unsafe fn(&[f32], &mut [&mut [f32]; TILE_IN]),
     winograd_output: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
@@ -85,6 +91,8 @@ macro_rules! table {
         Kernels {
             name: $name,
             tap_product: $set::tap_product,
+            tap_gradient: $set::tap_gradient,
+            passes: passes::$set::TABLE,
             depthwise: $set::depthwise,
             winograd_input: $set::winograd_input,
             winograd_output: $set::winograd_output,
@@ -100,6 +108,8 @@ impl Kernels {
         Self {
             name: "scalar",
             tap_product: scalar::tap_product,
+            tap_gradient: scalar::tap_gradient,
+            passes: passes::SCALAR,
             depthwise: scalar::depthwise::<false>,
             winograd_input: scalar::winograd_input::<false>,
             winograd_output: scalar::winograd_output::<false>,

@@ -16,16 +16,35 @@ pub fn pack_taps(
     weight: impl Fn(usize, usize, usize) -> f32,
 ) -> Vec<f32> {
     let mut packed = vec![0.0; panels(out_channels) * taps * depth * PANEL];
-    for (index, value) in packed.iter_mut().enumerate() {
-        let (rest, lane) = (index / PANEL, index % PANEL);
-        let (rest, k) = (rest / depth, rest % depth);
-        let (panel, tap) = (rest / taps, rest % taps);
-        let out = panel * PANEL + lane;
-        if out < out_channels {
-            *value = weight(out, k, tap);
+    pack_taps_into(&mut packed, out_channels, depth, taps, weight);
+    packed
+}
+
+/// Does the same as [`pack_taps`] in memory that is there already.
+///
+/// # Panics
+/// When `packed` has not the length that [`pack_taps`] gives.
+pub fn pack_taps_into(
+    packed: &mut [f32],
+    out_channels: usize,
+    depth: usize,
+    taps: usize,
+    weight: impl Fn(usize, usize, usize) -> f32,
+) {
+    assert_eq!(packed.len(), panels(out_channels) * taps * depth * PANEL);
+    if packed.is_empty() {
+        return;
+    }
+    for (panel, packed) in packed.chunks_exact_mut(taps * depth * PANEL).enumerate() {
+        let first = panel * PANEL;
+        for (index, lanes) in packed.chunks_exact_mut(PANEL).enumerate() {
+            let (tap, k) = (index / depth, index % depth);
+            for (lane, value) in lanes.iter_mut().enumerate() {
+                let out = first + lane;
+                *value = if out < out_channels { weight(out, k, tap) } else { 0.0 };
+            }
         }
     }
-    packed
 }
 
 /// Values that start on a cache line, so that no load of a packed weight crosses one.
@@ -40,12 +59,26 @@ impl Aligned {
 
     /// Copies `values` to a place that starts on a cache line.
     pub fn new(values: &[f32]) -> Self {
-        let mut padded = vec![0.0; values.len() + Self::LINE / size_of::<f32>()];
+        let mut aligned = Self::zeros(values.len());
+        aligned.copy_from_slice(values);
+        aligned
+    }
+
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        let mut values = vec![0.0; len + Self::LINE / size_of::<f32>()];
         // A place that cannot be aligned is only slower.
-        let start = padded.as_ptr().align_offset(Self::LINE).min(Self::LINE / size_of::<f32>());
-        padded[start..start + values.len()].copy_from_slice(values);
-        padded.truncate(start + values.len());
-        Self { values: padded, start }
+        let start = values.as_ptr().align_offset(Self::LINE).min(Self::LINE / size_of::<f32>());
+        values.truncate(start + len);
+        Self { values, start }
+    }
+
+    /// Values of whatever was there before, at least `len` of them.
+    pub fn at_least(&mut self, len: usize) -> &mut [f32] {
+        if self.len() < len {
+            *self = Self::zeros(len);
+        }
+        self
     }
 }
 
@@ -54,5 +87,17 @@ impl std::ops::Deref for Aligned {
 
     fn deref(&self) -> &[f32] {
         &self.values[self.start..]
+    }
+}
+
+impl Default for Aligned {
+    fn default() -> Self {
+        Self::zeros(0)
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[self.start..]
     }
 }

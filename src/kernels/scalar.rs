@@ -5,11 +5,11 @@
 //! text again with wider vectors; only the product is written by hand there.
 
 use super::winograd::{OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
-use super::{Depthwise, PANEL, TapProduct};
+use super::{Depthwise, PANEL, TapGradient, TapProduct};
 
 /// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
 #[inline(always)]
-fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -39,6 +39,29 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
             let out = unsafe { std::slice::from_raw_parts_mut(out.add(position * product.out_step + first), lanes) };
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = if product.relu { sum.max(0.0) } else { sum };
+            }
+        }
+    }
+}
+
+/// See [`TapGradient`].
+///
+/// # Safety
+/// Every access that [`TapGradient`] describes lies within its slices and `sums`.
+pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
+    let TapGradient { input, offsets, step, depth, dy, dy_step, panel_step, .. } = *gradient;
+    for panel in 0..gradient.panels {
+        for (tap, offset) in offsets.iter().enumerate() {
+            for k in 0..depth {
+                let at = ((panel * offsets.len() + tap) * depth + k) * PANEL;
+                // SAFETY: the caller promises that this panel's row lies within `sums`.
+                let sums = unsafe { std::slice::from_raw_parts_mut(sums.add(at), PANEL) };
+                for m in 0..gradient.positions {
+                    let x = input[offset + m * step + k];
+                    for (sum, &dy) in sums.iter_mut().zip(&dy[panel * panel_step + m * dy_step..]) {
+                        *sum += x * dy;
+                    }
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ pub const INPUT_TRANSFORM: [[f32; TILE_IN]; TILE_IN] = [
 ];
 
 /// `G`.
-const FILTER_TRANSFORM: [[f64; TAPS]; TILE_IN] = [
+pub const FILTER_TRANSFORM: [[f64; TAPS]; TILE_IN] = [
     [1.0 / 4.0, 0.0, 0.0],
     [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
     [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],

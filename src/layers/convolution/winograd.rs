@@ -1,0 +1,284 @@
+//! Dense convolutions with three neighbouring frequency taps, by Winograd's F(4, 3) along frequency.
+//!
+//! Forward, `y = A^T [(G g) ⊙ (B^T d)]`. The gradients are the transposed steps: with `m = A dy`, the inputs get
+//! `B [(G g) ⊙ m]` and the filter `G^T [m ⊙ (B^T d)]`; so all three passes take half the products.
+//!
+//! A plane in scratch is `[channel panel][row][tile][PANEL]`: a panel of a product is then one more tap.
+
+use super::Geometry;
+use super::blocks::{Block, Cut, row_at};
+use crate::kernels::winograd::{FILTER_TRANSFORM, TAPS, TILE_IN, TILE_OUT, transform_filter};
+use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, TileRow, pack_taps_into, panels};
+use crate::layers::crew::{Crew, Scratch};
+
+/// Values of a block's planes, inputs or outputs: a quarter of a megabyte.
+const BLOCK_VALUES: usize = 1 << 16;
+
+/// Transformed filters for both directions.
+pub struct Winograd {
+    tiles: usize,
+    /// Channels in whole panels.
+    inputs: usize,
+    outputs: usize,
+    weights: [Aligned; TILE_IN],
+    backward: [Aligned; TILE_IN],
+}
+
+/// A block's rows in scratch.
+#[derive(Clone, Copy)]
+struct Planes {
+    /// Values of one row of one panel.
+    row: usize,
+    panel: usize,
+    plane: usize,
+    panels: usize,
+}
+
+impl Planes {
+    fn new(tiles: usize, rows: usize, channels: usize) -> Self {
+        let row = tiles * PANEL;
+        let panels = channels / PANEL;
+        Self { row, panel: rows * row, plane: panels * rows * row, panels }
+    }
+
+    /// Where the taps of position 0 start: each row of `rows`, panel by panel.
+    fn offsets(self, rows: impl Iterator<Item = usize>, offsets: &mut Vec<usize>) {
+        offsets.clear();
+        for row in rows {
+            offsets.extend((0..self.panels).map(|panel| panel * self.panel + row * self.row));
+        }
+    }
+}
+
+impl Winograd {
+    /// Whether the algorithm applies and pays.
+    pub fn suits(geometry: &Geometry) -> bool {
+        let settings = &geometry.settings;
+        settings.kernel[1] == TAPS
+            && settings.stride == [1, 1]
+            && settings.dilation[1] == 1
+            && settings.groups == 1
+            && geometry.input.channels >= 8
+            && geometry.output.channels >= 8
+            && geometry.output.frequency >= TILE_OUT
+    }
+
+    pub fn new(geometry: &Geometry) -> Self {
+        let (inputs, outputs) = (panels(geometry.input.channels) * PANEL, panels(geometry.output.channels) * PANEL);
+        let planes = || std::array::from_fn(|_| Aligned::zeros(geometry.settings.kernel[0] * inputs * outputs));
+        let tiles = geometry.output.frequency.div_ceil(TILE_OUT);
+        Self { tiles, inputs, outputs, weights: planes(), backward: planes() }
+    }
+
+    pub fn block_rows(&self, _: &Geometry) -> usize {
+        (BLOCK_VALUES / (TILE_IN * self.tiles * self.inputs.max(self.outputs))).clamp(4, 256)
+    }
+
+    pub fn pack(&mut self, geometry: &Geometry, weights: &[f32], crew: &Crew) {
+        let times = geometry.settings.kernel[0];
+        let tasks = self.weights.iter_mut().enumerate().collect();
+        crew.each(tasks, |(plane, packed): (usize, &mut Aligned), _| {
+            pack_taps_into(packed, self.outputs, self.inputs, times, |out, channel, time| {
+                filter(geometry, weights, (out, channel, time), plane)
+            });
+        });
+    }
+
+    pub fn pack_backward(&mut self, geometry: &Geometry, weights: &[f32], crew: &Crew) {
+        let times = geometry.settings.kernel[0];
+        let tasks = self.backward.iter_mut().enumerate().collect();
+        crew.each(tasks, |(plane, packed): (usize, &mut Aligned), _| {
+            pack_taps_into(packed, self.inputs, self.outputs, times, |channel, out, time| {
+                filter(geometry, weights, (out, channel, time), plane)
+            });
+        });
+    }
+
+    /// Transforms the inputs under the block's outputs.
+    fn load<'a>(
+        &self,
+        geometry: &Geometry,
+        kernels: &Kernels,
+        block: &Block,
+        x: &[f32],
+        inputs: &'a mut Aligned,
+    ) -> (Planes, &'a [f32]) {
+        let rows = if block.outputs.is_empty() { 0 } else { block.outputs.len() + geometry.reach() };
+        let planes = Planes::new(self.tiles, rows, self.inputs);
+        let made = &mut inputs.at_least(TILE_IN * planes.plane)[..TILE_IN * planes.plane];
+        let tiles = TileRow {
+            channels: geometry.input.channels,
+            low: geometry.windows[1].padding[0],
+            tiles: self.tiles,
+            plane_step: planes.plane,
+            panel_step: planes.panel,
+            tile_step: PANEL,
+        };
+        let first = block.outputs.start as isize - geometry.windows[0].padding[0] as isize;
+        for row in 0..rows {
+            match row_at(x, geometry.input.len(), first + row as isize) {
+                Some(x) => kernels.tiles_from_input(&tiles, x, &mut made[row * planes.row..]),
+                None => clear(planes, row, made),
+            }
+        }
+        (planes, made)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call from one place, the same for every plan")]
+    pub fn forward(
+        &self,
+        geometry: &Geometry,
+        kernels: &Kernels,
+        block: &Block,
+        x: &[f32],
+        bias: &[f32],
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let rows = block.outputs.len();
+        let (planes, inputs) = self.load(geometry, kernels, block, x, &mut scratch.inputs);
+        let (times, dilation) = (geometry.settings.kernel[0], geometry.settings.dilation[0]);
+        planes.offsets((0..times).map(|time| time * dilation), &mut scratch.offsets);
+        let products = scratch.products.at_least(TILE_IN * rows * self.tiles * self.outputs);
+        self.multiply(kernels, (planes, inputs), &scratch.offsets, &self.weights, (rows, self.outputs), products);
+        let tiles = self.product_tiles(geometry.output.channels, 0, rows, self.outputs);
+        for (row, y) in y.chunks_exact_mut(geometry.output.len()).enumerate() {
+            let products = &products[row * self.tiles * self.outputs..];
+            kernels.tiles_to_output(&tiles, products, bias, geometry.relu, y);
+        }
+    }
+
+    /// `[plane][row][tile][channels]` products for `rows` rows of `channels` channels.
+    fn multiply(
+        &self,
+        kernels: &Kernels,
+        (planes, inputs): (Planes, &[f32]),
+        offsets: &[usize],
+        weights: &[Aligned; TILE_IN],
+        (rows, channels): (usize, usize),
+        products: &mut [f32],
+    ) {
+        let len = rows * self.tiles * channels;
+        for (plane, weights) in weights.iter().enumerate() {
+            let product = TapProduct {
+                input: &inputs[plane * planes.plane..][..planes.plane],
+                offsets,
+                step: PANEL,
+                positions: rows * self.tiles,
+                depth: PANEL,
+                weights,
+                channels,
+                bias: None,
+                relu: false,
+                out_step: channels,
+            };
+            kernels.tap_product(&product, &mut products[plane * len..][..len]);
+        }
+    }
+
+    /// How a row's tiles lie in products of `rows` rows.
+    fn product_tiles(&self, channels: usize, low: usize, rows: usize, padded: usize) -> TileRow {
+        let plane_step = rows * self.tiles * padded;
+        TileRow { channels, low, tiles: self.tiles, plane_step, panel_step: PANEL, tile_step: padded }
+    }
+
+    pub fn sums(&self, geometry: &Geometry) -> usize {
+        TILE_IN * geometry.settings.kernel[0] * self.inputs * self.outputs
+    }
+
+    pub fn backward(
+        &self,
+        geometry: &Geometry,
+        kernels: &Kernels,
+        cut: &mut Cut<'_>,
+        sums: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let Block { outputs, inputs, .. } = cut.block;
+        let (times, dilation) = (geometry.settings.kernel[0], geometry.settings.dilation[0]);
+        let (reach, past) = (geometry.reach(), geometry.windows[0].padding[0]);
+        // Input `i` meets outputs from `i + past − reach` to `i + past`.
+        let before = reach - past;
+        let first = outputs.start as isize - before as isize;
+        let end = (inputs.end + past).max(outputs.end) as isize;
+        let rows = (end - first) as usize;
+        let planes = Planes::new(self.tiles, rows, self.outputs);
+        let made = &mut scratch.gradients.at_least(TILE_IN * planes.plane)[..TILE_IN * planes.plane];
+        let tiles = TileRow {
+            channels: geometry.output.channels,
+            low: 0,
+            tiles: self.tiles,
+            plane_step: planes.plane,
+            panel_step: planes.panel,
+            tile_step: PANEL,
+        };
+        for row in 0..rows {
+            match row_at(cut.dy, geometry.output.len(), first + row as isize) {
+                Some(dy) => kernels.tiles_from_gradient(&tiles, dy, &mut made[row * planes.row..]),
+                None => clear(planes, row, made),
+            }
+        }
+
+        let (input_planes, x) = self.load(geometry, kernels, cut.block, cut.x, &mut scratch.inputs);
+        input_planes.offsets((0..times).map(|time| time * dilation), &mut scratch.offsets);
+        for (plane, sums) in sums.chunks_exact_mut(times * self.inputs * self.outputs).enumerate() {
+            let gradient = TapGradient {
+                input: &x[plane * input_planes.plane..][..input_planes.plane],
+                offsets: &scratch.offsets,
+                step: PANEL,
+                positions: outputs.len() * self.tiles,
+                depth: PANEL,
+                dy: &made[plane * planes.plane..][..planes.plane][before * planes.row..],
+                dy_step: PANEL,
+                panel_step: planes.panel,
+                panels: planes.panels,
+            };
+            kernels.tap_gradient(&gradient, sums);
+        }
+
+        let Some(dx) = cut.dx.as_deref_mut() else { return };
+        planes.offsets((0..times).map(|time| reach - time * dilation), &mut scratch.offsets);
+        let rows = inputs.len();
+        let products = scratch.products.at_least(TILE_IN * rows * self.tiles * self.inputs);
+        self.multiply(kernels, (planes, made), &scratch.offsets, &self.backward, (rows, self.inputs), products);
+        let tiles = self.product_tiles(geometry.input.channels, geometry.windows[1].padding[0], rows, self.inputs);
+        for (row, dx) in dx.chunks_exact_mut(geometry.input.len()).enumerate() {
+            kernels.tiles_to_input(&tiles, &products[row * self.tiles * self.inputs..], dx);
+        }
+    }
+
+    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32]) {
+        let times = geometry.settings.kernel[0];
+        let plane_len = times * self.inputs * self.outputs;
+        for out in 0..geometry.output.channels {
+            for channel in 0..geometry.input.channels {
+                for time in 0..times {
+                    let at = ((out / PANEL * times + time) * self.inputs + channel) * PANEL + out % PANEL;
+                    let mut taps = [0.0; TAPS];
+                    for (plane, row) in FILTER_TRANSFORM.iter().enumerate() {
+                        let sum = f64::from(sums[plane * plane_len + at]);
+                        taps.iter_mut().zip(row).for_each(|(tap, g)| *tap += g * sum);
+                    }
+                    let at = geometry.index(out, channel, time, 0);
+                    gradients[at..at + TAPS].iter_mut().zip(taps).for_each(|(gradient, tap)| *gradient = tap as f32);
+                }
+            }
+        }
+    }
+}
+
+/// The filter in the place of `plane`; zero in the padding of a panel.
+fn filter(geometry: &Geometry, weights: &[f32], (out, channel, time): (usize, usize, usize), plane: usize) -> f32 {
+    if out >= geometry.output.channels || channel >= geometry.input.channels {
+        return 0.0;
+    }
+    let at = geometry.index(out, channel, time, 0);
+    transform_filter([weights[at], weights[at + 1], weights[at + 2]], plane)
+}
+
+/// Makes a row of all planes zero.
+fn clear(planes: Planes, row: usize, made: &mut [f32]) {
+    for panel in made.chunks_exact_mut(planes.panel) {
+        panel[row * planes.row..][..planes.row].fill(0.0);
+    }
+}
