@@ -19,15 +19,21 @@ use crate::{Error, Result};
 use stage::{Source, Stage, State};
 use window::Rows;
 
-/// Frames that walk through all stages together: few enough that what one stage writes is still in the cache when the
-/// next one reads it, and that memory does not grow with the length of a push.
+/// Frames that walk through the first stages together, for each thread: their images are large, and what one stage
+/// writes should still be in the cache when the next one reads it.
 const BLOCK_FRAMES: usize = 32;
+
+/// Blocks after which the later stages run: their images are small and their weights large, so the more rows a reading
+/// of the weights serves, the better.
+const BLOCKS: usize = 8;
 
 /// A network ready to run, shared by its streams.
 pub struct NativeNetwork {
     kernels: Kernels,
     input: FrameShape,
     stages: Vec<Stage>,
+    /// The first of the later stages: from here on a row stands for as many frames as it ever will.
+    later: usize,
 }
 
 impl NativeNetwork {
@@ -48,7 +54,8 @@ impl NativeNetwork {
         let (architecture, weights) = fold_batch_norm(architecture, weights)?;
         let source = Source::new(&architecture, &weights);
         let stages = source.compile(architecture.layers(), architecture.input(), "")?;
-        Ok(Self { kernels, input: architecture.input(), stages })
+        let later = stages.iter().rposition(|stage| stage.time_stride() > 1).map_or(0, |last| last + 1);
+        Ok(Self { kernels, input: architecture.input(), stages, later })
     }
 
     /// The instruction set that runs.
@@ -65,6 +72,8 @@ pub struct NativeSession {
     /// The rows on their way, and the rows the current stage makes of them.
     rows: Rows,
     made: Rows,
+    /// Rows that wait for the later stages.
+    waiting: Vec<f32>,
 }
 
 /// Who does the work: the caller alone or a pool of threads.
@@ -74,13 +83,17 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
+    fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+    }
+
     /// Lets `work(first, rows)` make the rows of `made`, `row` values each, in one part or in one a thread.
     fn share(&self, made: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         let rows = made.len() / row;
         if rows == 0 {
             return;
         }
-        let threads = self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads);
+        let threads = self.threads();
         if threads == 1 || rows < threads {
             return work(0, made);
         }
@@ -113,12 +126,30 @@ impl NativeSession {
         };
         let states = network.stages.iter().map(Stage::state).collect();
         let crew = Crew { kernels: network.kernels, pool };
-        Ok(Self { network, states, crew, rows: Rows::default(), made: Rows::default() })
+        Ok(Self { network, states, crew, rows: Rows::default(), made: Rows::default(), waiting: Vec::new() })
     }
 
-    fn run(&mut self, end: bool, outputs: &mut Vec<f32>) {
-        let Self { network, states, crew, rows, made } = self;
-        let mut work = || stage::run(&network.stages, states, end, crew, rows, made);
+    /// Takes `frames`, and at the `end` the padding that stands for the future, through all stages.
+    fn run(&mut self, frames: &[f32], end: bool, outputs: &mut Vec<f32>) {
+        let Self { network, states, crew, rows, made, waiting } = self;
+        let (first, later) = network.stages.split_at(network.later);
+        let (first_states, later_states) = states.split_at_mut(network.later);
+        let block = BLOCK_FRAMES * crew.threads() * network.input.len();
+        let mut work = || {
+            waiting.clear();
+            for block in frames.chunks(block) {
+                rows.copy_from(block);
+                stage::run(first, first_states, false, crew, rows, made);
+                waiting.extend_from_slice(rows);
+            }
+            if end {
+                rows.resize(0);
+                stage::run(first, first_states, true, crew, rows, made);
+                waiting.extend_from_slice(rows);
+            }
+            rows.copy_from(waiting);
+            stage::run(later, later_states, end, crew, rows, made);
+        };
         match &crew.pool {
             Some(pool) => pool.install(work),
             None => work(),
@@ -133,16 +164,14 @@ impl Session for NativeSession {
         if !frames.len().is_multiple_of(width) {
             return Err(Error::setting("frames", format!("{} values are no whole frames of {width}", frames.len())));
         }
-        for block in frames.chunks(BLOCK_FRAMES * width) {
-            self.rows.copy_from(block);
-            self.run(false, outputs);
+        for frames in frames.chunks(BLOCKS * BLOCK_FRAMES * width) {
+            self.run(frames, false, outputs);
         }
         Ok(())
     }
 
     fn finish(&mut self, outputs: &mut Vec<f32>) -> Result<()> {
-        self.rows.resize(0);
-        self.run(true, outputs);
+        self.run(&[], true, outputs);
         self.reset();
         Ok(())
     }

@@ -39,6 +39,10 @@ impl ResidualStage {
         ResidualState { paths: self.paths.each_ref().map(path), scratch: Rows::default() }
     }
 
+    pub fn time_stride(&self) -> usize {
+        self.paths[0].iter().map(Stage::time_stride).product()
+    }
+
     pub fn reset(&self, state: &mut ResidualState) {
         for (path, stages) in state.paths.iter_mut().zip(&self.paths) {
             path.waiting.clear();

@@ -107,6 +107,17 @@ impl Stage {
         }
     }
 
+    /// Rows it takes for one that it makes.
+    pub fn time_stride(&self) -> usize {
+        match self {
+            Self::Direct(stage) => stage.window.stride,
+            Self::Depthwise(stage) => stage.window.stride,
+            Self::Pooling(stage) => stage.window.stride,
+            Self::Residual(stage) => stage.time_stride(),
+            Self::Winograd(_) | Self::Map(_) | Self::Collapse(_) => 1,
+        }
+    }
+
     pub fn reset(&self, state: &mut State) {
         match (self, state) {
             (_, State::Nothing) => {}
