@@ -6,8 +6,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::interrupt::{self, Interrupted};
 
-/// 0: all done; 1: something could not be done, even if the rest was; 2: the command line makes no sense.
+/// 0: all done; 1: something could not be done, even if the rest was; 2: the command line makes no sense;
+/// 130: the user stopped it.
 fn main() -> ExitCode {
     let mut all_done = true;
     let outcome = cli::Cli::parse().run(&mut |error| {
@@ -20,6 +22,9 @@ fn main() -> ExitCode {
         Err(Err(error)) if is_broken_pipe(&error) => {} // the reader has what it wanted
         Err(Err(error)) => {
             print_error(&error);
+            if error.is::<Interrupted>() {
+                return ExitCode::from(interrupt::EXIT_CODE);
+            }
             all_done = false;
         }
     }

@@ -1,13 +1,17 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
 mod inspect;
+pub mod interrupt;
 mod output;
+mod prepare;
 mod progress;
+mod train;
 mod transcribe;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::thread;
 
 use clap::{Args, Parser, Subcommand};
 use dfcnn::model::Model;
@@ -16,7 +20,7 @@ use dfcnn::model::Model;
 #[derive(Debug, Parser)]
 #[command(name = "dfcnn", version, max_term_width = 100)]
 #[command(after_help = "Results go to standard output, everything else to standard error.\n\
-    Exit code: 0 all done, 1 something could not be done, 2 wrong usage.")]
+    Exit code: 0 all done, 1 something could not be done, 2 wrong usage, 130 stopped.")]
 pub struct Cli {
     #[command(flatten)]
     verbosity: Verbosity,
@@ -27,6 +31,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Arguments),
+    Prepare(prepare::Arguments),
+    Train(Box<train::Arguments>),
     Transcribe(transcribe::Arguments),
 }
 
@@ -38,6 +44,8 @@ impl Cli {
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
+            Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
+            Command::Train(arguments) => train::run(&arguments, self.verbosity),
             Command::Transcribe(arguments) => transcribe::run(arguments, self.verbosity, report),
         }
     }
@@ -68,6 +76,11 @@ impl Verbosity {
             let _ = writeln!(io::stderr(), "dfcnn: {text}");
         }
     }
+}
+
+/// As many threads as wanted, or as there are cores.
+fn threads(wanted: Option<u16>) -> usize {
+    wanted.map_or_else(|| thread::available_parallelism().map_or(1, Into::into), Into::into)
 }
 
 /// The model to use.

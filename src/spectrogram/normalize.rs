@@ -33,7 +33,7 @@ impl Normalization {
     }
 
     /// Normalises one column, `[bins]`.
-    pub(super) fn apply(&self, column: &mut [f32]) {
+    pub fn apply(&self, column: &mut [f32]) {
         for ((value, mean), std) in column.iter_mut().zip(&self.mean).zip(&self.std) {
             *value = (*value - mean) / std;
         }

@@ -1,7 +1,7 @@
 //! A run on disk, from which it resumes bit for bit.
 //!
 //! A checkpoint is one safetensors file: `weights.…`, `ema.…`, `first_moment.…`, `second_moment.…`, and in the metadata
-//! the [`State`] with a checksum over everything. A folder holds `last`, `previous` and `best`.
+//! the [`State`] with a checksum over everything. A folder holds `last` and `previous`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,10 +34,14 @@ pub struct State {
     pub audio_s: f64,
     /// Steps left out because something was not finite.
     pub skipped_steps: u64,
+    /// The smoothed loss per label, in nats.
+    pub loss: Option<f64>,
+    /// The batch, counted from 0 over all epochs, from which on there is augmentation.
+    pub augment_from: Option<u64>,
+    /// Steps without a break in which the network said next to nothing.
+    pub blank_steps: u64,
     /// The best validation result so far.
     pub best: Option<f64>,
-    /// The random stream, see [`crate::random::Random::state`].
-    pub random: [u64; 4],
 }
 
 /// All of a run.
@@ -171,7 +175,7 @@ impl Folder {
         Ok(Self { folder: folder.to_path_buf() })
     }
 
-    /// The file of the checkpoint called `last`, `previous` or `best`.
+    /// The file of the checkpoint called `last` or `previous`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name).with_extension("safetensors")
     }
@@ -188,14 +192,6 @@ impl Folder {
             fs::rename(&last, self.path("previous")).map_err(Error::write(&last))?;
         }
         fs::rename(&next, &last).map_err(Error::write(&last))
-    }
-
-    /// Saves a checkpoint as the best so far.
-    ///
-    /// # Errors
-    /// When it cannot be written; the old one is then still there.
-    pub fn save_best(&self, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoint.write(&self.path("best"))
     }
 
     /// The newest checkpoint that is whole, and a message for every newer one that is not. `None` if there never was
@@ -242,7 +238,8 @@ mod tests {
                 minutes: 0.1 + 0.2,
                 audio_s: 1.0 / 3.0,
                 best: Some(2.0 / 3.0),
-                random: [u64::MAX, 1, 2, 3],
+                loss: Some(1.0 / 7.0),
+                augment_from: Some(u64::MAX),
                 ..State::default()
             },
         }
@@ -283,7 +280,6 @@ mod tests {
         let folder = Folder::create(&temporary.path().join("run")).unwrap();
         assert!(folder.load().unwrap().is_none());
         (1..=3).for_each(|steps| folder.save(&checkpoint(steps)).unwrap());
-        folder.save_best(&checkpoint(2)).unwrap();
         let load = || folder.load().unwrap().map(|(checkpoint, problems)| (checkpoint.state.steps, problems)).unwrap();
         assert_eq!(load(), (3, vec![]));
         let bytes = fs::read(folder.path("last")).unwrap();
@@ -299,6 +295,5 @@ mod tests {
             fs::write(folder.path(name), "").unwrap();
         }
         assert!(folder.load().is_err());
-        assert_eq!(Checkpoint::read(&folder.path("best")).unwrap().state.steps, 2);
     }
 }

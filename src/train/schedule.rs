@@ -1,6 +1,8 @@
 //! The learning rate over a run: linear warm-up, then decay (Loshchilov & Hutter 2017) to the end of the steps or of the
 //! time there is.
 
+use serde::{Deserialize, Serialize};
+
 /// How far a run is. Both are in the checkpoint, so that a resumed run goes on where it stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Progress {
@@ -20,7 +22,8 @@ pub enum Length {
 }
 
 /// The way down from the peak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Decay {
     /// Half a cosine.
     Cosine,
@@ -66,7 +69,7 @@ impl Schedule {
 
     /// The part of the decay that lies behind, 0 to 1. With a limit in minutes it begins with the run: how long the
     /// warm-up takes is not known in advance.
-    fn done(&self, progress: Progress) -> f64 {
+    pub fn done(&self, progress: Progress) -> f64 {
         let done = match self.length {
             Length::Steps(steps) => {
                 let decaying = steps.saturating_sub(self.warmup_steps).max(1);

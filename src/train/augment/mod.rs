@@ -56,6 +56,26 @@ impl Default for Augmentation {
     }
 }
 
+impl Augmentation {
+    /// All probabilities and the masks' extents times `strength`; probabilities end at 1.
+    pub fn scaled(&self, strength: f32) -> Self {
+        let often = |(probability, range): &(f32, Range<f32>)| ((probability * strength).min(1.0), range.clone());
+        let wide = |(count, greatest): (usize, usize)| (count, (greatest as f32 * strength).round() as usize);
+        Self {
+            tempo: often(&self.tempo),
+            vocal_tract: often(&self.vocal_tract),
+            gain_db: often(&self.gain_db),
+            tilt_db: often(&self.tilt_db),
+            telephone: (self.telephone * strength).min(1.0),
+            room_s: often(&self.room_s),
+            noise_db: often(&self.noise_db),
+            babble_db: often(&self.babble_db),
+            time_masks: wide(self.time_masks),
+            frequency_masks: wide(self.frequency_masks),
+        }
+    }
+}
+
 /// A time mask covers at most this part of an utterance (`p` of Park et al. 2019).
 const TIME_MASK_PART: f32 = 0.2;
 

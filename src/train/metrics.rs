@@ -1,0 +1,166 @@
+//! What a run says about itself: JSON Lines in `metrics.jsonl`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::learner::Step;
+use crate::{Error, Result, atomic_file};
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Line {
+    /// A few steps.
+    Step(StepLine),
+    /// A validation set.
+    Evaluation(EvaluationLine),
+}
+
+/// The last few steps together. Losses are `null` if all of them were skipped.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct StepLine {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Minutes of training.
+    pub minutes: f64,
+    /// Mean CTC loss of an utterance, in nats.
+    pub loss: f64,
+    /// Mean CTC loss per label, in nats.
+    pub loss_per_label: f64,
+    /// Of the last step.
+    pub learning_rate: f32,
+    /// Mean norm of the gradient of the loss per label, before clipping.
+    pub gradient_norm: f64,
+    /// Sound per second of time, waiting for data included.
+    pub audio_seconds_per_second: f64,
+    /// Steps left out since the run began.
+    pub skipped: u64,
+}
+
+/// A validation set, or a part of it, heard with the averaged weights and decoded greedily.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct EvaluationLine {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Minutes of training.
+    pub minutes: f64,
+    /// The dataset, or `dataset/source` for what comes from one source.
+    pub set: String,
+    /// Word error rate.
+    pub wer: f64,
+    /// Character error rate.
+    pub cer: f64,
+    /// Words of the references.
+    pub words: u64,
+    /// Utterances.
+    pub utterances: usize,
+    /// A few transcripts.
+    pub samples: Vec<Sample>,
+}
+
+/// What was said and what was heard.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// What was said.
+    pub reference: String,
+    /// What was heard.
+    pub hypothesis: String,
+}
+
+/// Steps on their way to a [`StepLine`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Window {
+    pub steps: u64,
+    finite: u64,
+    loss: f64,
+    utterances: usize,
+    labels: usize,
+    norm: f64,
+    audio_s: f64,
+    seconds: f64,
+}
+
+impl Window {
+    /// Adds a step that took `seconds` for `audio_s` of sound.
+    pub fn push(&mut self, step: &Step, audio_s: f64, seconds: f64) {
+        self.steps += 1;
+        self.audio_s += audio_s;
+        self.seconds += seconds;
+        if !step.skipped {
+            self.finite += 1;
+            self.loss += step.outcome.loss;
+            self.utterances += step.outcome.utterances;
+            self.labels += step.outcome.labels;
+            self.norm += f64::from(step.norm);
+        }
+    }
+
+    /// The means; what a window cannot know is left at 0.
+    pub fn line(&self) -> StepLine {
+        StepLine {
+            loss: self.loss / self.utterances as f64,
+            loss_per_label: self.loss / self.labels as f64,
+            gradient_norm: self.norm / self.finite as f64,
+            audio_seconds_per_second: self.audio_s / self.seconds.max(1e-9),
+            ..StepLine::default()
+        }
+    }
+}
+
+/// `metrics.jsonl`, growing.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Goes on after step `steps`; what an interrupted run wrote about later steps is forgotten.
+    pub fn open(path: &Path, steps: u64) -> Result<Self> {
+        if path.exists() {
+            let text = fs::read_to_string(path).map_err(Error::read(path))?;
+            let is_past = |line: &&str| {
+                let step = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|line| line["step"].as_u64());
+                step.is_some_and(|step| step <= steps)
+            };
+            let kept: String = text.lines().filter(is_past).map(|line| format!("{line}\n")).collect();
+            if kept != text {
+                atomic_file::write(path, |file| file.write_all(kept.as_bytes()))?;
+            }
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::write(path))?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        let mut text = serde_json::to_vec(line).map_err(|error| Error::data(&self.path, error.to_string()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(Error::write(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_log_forgets_what_was_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let line = |step| Line::Step(StepLine { step, loss: f64::NAN, ..StepLine::default() });
+        let mut log = Log::open(&path, 0).unwrap();
+        (1..=4).for_each(|step| log.write(&line(step)).unwrap());
+        log.file.write_all(b"{\"type\":\"st").unwrap(); // killed
+        let mut log = Log::open(&path, 3).unwrap();
+        log.write(&Line::Evaluation(EvaluationLine { step: 3, set: "dev".into(), ..EvaluationLine::default() }))
+            .unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 3]);
+        assert_eq!((&lines[0]["type"], &lines[3]["type"]), (&"step".into(), &"evaluation".into()));
+        assert!(lines[0]["loss"].is_null() && lines[3]["samples"].is_array());
+    }
+}
