@@ -357,7 +357,7 @@ fn running_statistics_move_towards_the_batch() {
     let mut network = Network::new(&architecture, 1, 1).unwrap();
     let mut input = images(&architecture, &[40, 9], 2);
     // Far from zero, where a variance from sums of squares is least exact.
-    input.values.iter_mut().for_each(|x| *x = 30.0 + *x);
+    input.values.iter_mut().for_each(|x| *x += 30.0);
     network.forward(&input, TRAINING);
     let (mean, variance) = reference::moments(&reference::batch(&input), 3);
     let count = (input.values.len() / 3) as f64;

@@ -37,7 +37,6 @@ impl RowWindow {
     }
 
     pub fn reset(&mut self) {
-        self.values.fill(self.settings.padding);
         (self.start, self.rows, self.skip) = (0, 0, 0);
         self.append_padding(self.settings.past);
     }
