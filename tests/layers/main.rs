@@ -71,7 +71,7 @@ fn images(architecture: &Architecture, lengths: &[usize], seed: u64) -> Images {
 #[track_caller]
 fn assert_close(what: &str, found: &[f32], wanted: &[f64], relative: f64) {
     assert_eq!(found.len(), wanted.len(), "{what}");
-    let scale = wanted.iter().fold(1e-2, |scale: f64, x| scale.max(x.abs()));
+    let scale = wanted.iter().fold(0.1, |scale: f64, x| scale.max(x.abs()));
     for (index, (&a, &b)) in found.iter().zip(wanted).enumerate() {
         assert!((f64::from(a) - b).abs() <= relative * scale, "{what}: value {index} is {a} instead of {b} of {scale}");
     }
