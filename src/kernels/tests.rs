@@ -198,7 +198,14 @@ proptest! {
 
     /// Every pass over tiles against the matrices, in layouts with gaps, for rows that end within a tile.
     #[test]
-    fn tile_passes_equal_their_matrices(channels in 1usize..40, bins in 1usize..14, low in 0usize..3, relu: bool) {
+    fn tile_passes_equal_their_matrices(
+        channels in 1usize..40,
+        bins in 1usize..14,
+        low in 0usize..3,
+        relu: bool,
+        masked: bool,
+    ) {
+        let mask = noise(bins * channels, 5);
         let panels = panels(channels);
         let count = (bins + 2).div_ceil(winograd::TILE_OUT);
         let tiles = TileRow {
@@ -213,11 +220,15 @@ proptest! {
             Ok(bin) if bin < bins => row[bin * channels + c],
             _ => 0.0,
         };
+        let dy = |index: isize, c: usize| match mask.get(index as usize * channels + c) {
+            Some(&mask) if masked && mask <= 0.0 => 0.0,
+            _ => bin(index, c),
+        };
         let (products, bias) = (noise(TILE_IN * tiles.plane_step, 7), noise(panels * PANEL, 8));
         for kernels in Kernels::available() {
             let mut planes = [(); 2].map(|()| vec![f32::NAN; TILE_IN * tiles.plane_step]);
             kernels.tiles_from_input(&tiles, &row, &mut planes[0]);
-            kernels.tiles_from_gradient(&tiles, &row, &mut planes[1]);
+            kernels.tiles_from_gradient(&tiles, &row, masked.then_some(&mask[..]), &mut planes[1]);
             let (mut y, mut dx) = (vec![f32::NAN; bins * channels], vec![f32::NAN; bins * channels]);
             kernels.tiles_to_output(&tiles, &products, &bias, relu, &mut y);
             kernels.tiles_to_input(&tiles, &products, &mut dx);
@@ -230,7 +241,7 @@ proptest! {
                         let sum: f32 = (0..6).map(|j| b[j] * bin(start + j as isize - low as isize, c)).sum();
                         assert_close(kernels.name(), &[planes[0][at(plane, tile, c)]], &[sum], 20.0);
                         let a = winograd::OUTPUT_TRANSFORM;
-                        let sum: f32 = (0..4).map(|j| a[j][plane] * bin(start + j as isize, c)).sum();
+                        let sum: f32 = (0..4).map(|j| a[j][plane] * dy(start + j as isize, c)).sum();
                         assert_close(kernels.name(), &[planes[1][at(plane, tile, c)]], &[sum], 20.0);
                         for (j, b) in b.iter().enumerate() {
                             wanted_dx[4 * tile + j] += b * products[at(plane, tile, c)];
@@ -268,7 +279,7 @@ proptest! {
             kernels.normalize_gradient(&x, affine, relu, coefficients, &mut gradient);
             kernels.mask_gradient(&x, &mut masked);
             let y: Vec<f32> = x.iter().enumerate().map(|(i, &x)| if i % 3 == 0 { x } else { 2.0 }).collect();
-            kernels.deliver_maximum(&x, &y, &mut rest, &mut dx);
+            kernels.deliver_maximum(&x, &y, &mut rest, relu, &mut dx);
             kernels.add_scaled(&mut scaled, 0.3, &x);
             kernels.add_moments(&x, &mut moments);
             kernels.add_normalize_sums(&x, &dy, affine, relu, &mean, &mut normalize_sums);
