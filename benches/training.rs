@@ -32,9 +32,11 @@ fn main() {
     for step in 1..=steps {
         let (cpu, wall) = (cpu_seconds(), Instant::now());
         let output = network.forward(&input, Mode::Training { seed: step as u64 });
-        // The cost of a CTC loss is some 10 ms; its gradient looks like softmax − posterior.
-        let mut gradient: Vec<f32> = output.values.iter().map(|y| y.exp() / output.frames() as f32).collect();
-        gradient.chunks_mut(output.shape.channels).for_each(|row| row[0] -= 1.0 / 1200.0);
+        // A CTC loss costs some 10 ms; its gradient looks like this, softmax − posterior.
+        let share = 1.0 / output.frames() as f32;
+        let mut gradient: Vec<f32> = output.values.iter().map(|y| share * y.exp()).collect();
+        let classes = output.shape.channels;
+        gradient.chunks_mut(classes).enumerate().for_each(|(frame, row)| row[frame * frame % classes] -= share);
         let forward = cpu_seconds() - cpu;
         network.backward(&gradient, Respect::Logits);
         let backward = cpu_seconds() - cpu - forward;
@@ -46,6 +48,9 @@ fn main() {
             gflop / cpu
         );
     }
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("unknown");
+    println!("dfcnn threads {threads}: peak memory {}", peak.trim_start_matches("VmHWM:").trim());
 }
 
 /// `models/architectures/reference.toml`, with batch normalisation behind each convolution but the last if asked for.

@@ -180,6 +180,7 @@ pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
                                 $(($count, 1) => unsafe {
                                     depths::<$count, 1>(gradient, sums, positions, panel, (tap, k))
                                 },
+                                // SAFETY: as above.
                                 ($count, _) => unsafe {
                                     depths::<$count, 2>(gradient, sums, positions, panel, (tap, k))
                                 },)*

@@ -16,7 +16,7 @@ mod tap_product;
 mod tests;
 pub mod winograd;
 
-pub use pack::{Aligned, PANEL, pack_taps, pack_taps_into, panels};
+pub use pack::{Aligned, PANEL, pack_taps, panels};
 pub use passes::{ChannelGradient, TileRow};
 pub use tap_gradient::TapGradient;
 pub use tap_product::TapProduct;

@@ -16,35 +16,16 @@ pub fn pack_taps(
     weight: impl Fn(usize, usize, usize) -> f32,
 ) -> Vec<f32> {
     let mut packed = vec![0.0; panels(out_channels) * taps * depth * PANEL];
-    pack_taps_into(&mut packed, out_channels, depth, taps, weight);
-    packed
-}
-
-/// Does the same as [`pack_taps`] in memory that is there already.
-///
-/// # Panics
-/// When `packed` has not the length that [`pack_taps`] gives.
-pub fn pack_taps_into(
-    packed: &mut [f32],
-    out_channels: usize,
-    depth: usize,
-    taps: usize,
-    weight: impl Fn(usize, usize, usize) -> f32,
-) {
-    assert_eq!(packed.len(), panels(out_channels) * taps * depth * PANEL);
-    if packed.is_empty() {
-        return;
-    }
-    for (panel, packed) in packed.chunks_exact_mut(taps * depth * PANEL).enumerate() {
-        let first = panel * PANEL;
-        for (index, lanes) in packed.chunks_exact_mut(PANEL).enumerate() {
-            let (tap, k) = (index / depth, index % depth);
-            for (lane, value) in lanes.iter_mut().enumerate() {
-                let out = first + lane;
-                *value = if out < out_channels { weight(out, k, tap) } else { 0.0 };
+    for (index, lanes) in packed.chunks_exact_mut(PANEL).enumerate() {
+        let (k, tap, panel) = (index % depth, index / depth % taps, index / depth / taps);
+        for (lane, value) in lanes.iter_mut().enumerate() {
+            let out = panel * PANEL + lane;
+            if out < out_channels {
+                *value = weight(out, k, tap);
             }
         }
     }
+    packed
 }
 
 /// Values that start on a cache line, so that no load of a packed weight crosses one.

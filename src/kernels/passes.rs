@@ -87,9 +87,9 @@ passes! {
     /// Winograd's `B^T d` of every tile of `row`, `[bins, channels]`; lanes beyond the channels get zeros.
     tiles_from_input(tiles: &TileRow, row: &[f32], planes: &mut [f32]);
 
-    /// Winograd's `A y` of every tile of `row`, `[bins, channels]`: the gradient of the outputs, taken back to where the
-    /// products were. Lanes beyond the channels get zeros.
-    tiles_from_gradient(tiles: &TileRow, row: &[f32], planes: &mut [f32]);
+    /// Winograd's `A dy` of every tile of `row`, `[bins, channels]`: the gradient of the outputs, taken back to where the
+    /// products were. It counts as zero where the output `mask` is not positive; lanes beyond the channels get zeros.
+    tiles_from_gradient(tiles: &TileRow, row: &[f32], mask: Option<&[f32]>, planes: &mut [f32]);
 
     /// Winograd's `A^T m` of every tile plus `bias`, `[panels · PANEL]`, into `row`, `[bins, channels]`.
     tiles_to_output(tiles: &TileRow, planes: &[f32], bias: &[f32], relu: bool, row: &mut [f32]);
@@ -119,8 +119,9 @@ passes! {
     /// `dy = 0` where `y` is not positive: the gradient of max(x, 0).
     mask_gradient(y: &[f32], dy: &mut [f32]);
 
-    /// Where `x` equals the maximum `y`, what `rest` still holds of its gradient moves to `dx`.
-    deliver_maximum(x: &[f32], y: &[f32], rest: &mut [f32], dx: &mut [f32]);
+    /// Where `x` equals the maximum `y`, what `rest` still holds of its gradient moves to `dx`, which is taken for zero if
+    /// it is `fresh`.
+    deliver_maximum(x: &[f32], y: &[f32], rest: &mut [f32], fresh: bool, dx: &mut [f32]);
 
     /// `values[i] += factor · others[i]`.
     add_scaled(values: &mut [f32], factor: f32, others: &[f32]);
@@ -131,13 +132,16 @@ passes! {
 mod body {
     use super::*;
 
+    /// The whole panel is a case of its own: a copy of a length that varies is a call of `memcpy`.
     #[inline(always)]
     fn load(values: &[f32], at: usize, lanes: usize) -> Lanes {
-        let mut loaded = [0.0; PANEL];
         if lanes == PANEL {
-            loaded.copy_from_slice(&values[at..at + PANEL]);
-        } else {
-            loaded[..lanes].copy_from_slice(&values[at..at + lanes]);
+            let whole: &Lanes = values[at..at + PANEL].try_into().expect("a panel");
+            return *whole;
+        }
+        let mut loaded = [0.0; PANEL];
+        for (loaded, &value) in loaded.iter_mut().zip(&values[at..at + lanes]) {
+            *loaded = value;
         }
         loaded
     }
@@ -145,9 +149,12 @@ mod body {
     #[inline(always)]
     fn store(values: &mut [f32], at: usize, lanes: usize, stored: &Lanes) {
         if lanes == PANEL {
-            values[at..at + PANEL].copy_from_slice(stored);
-        } else {
-            values[at..at + lanes].copy_from_slice(&stored[..lanes]);
+            let whole: &mut Lanes = (&mut values[at..at + PANEL]).try_into().expect("a panel");
+            *whole = *stored;
+            return;
+        }
+        for (value, &stored) in values[at..at + lanes].iter_mut().zip(stored) {
+            *value = stored;
         }
     }
 
@@ -200,13 +207,28 @@ mod body {
     }
 
     #[inline(always)]
-    pub fn tiles_from_gradient<const FMA: bool>(tiles: &TileRow, row: &[f32], planes: &mut [f32]) {
+    pub fn tiles_from_gradient<const FMA: bool>(
+        tiles: &TileRow,
+        row: &[f32],
+        mask: Option<&[f32]>,
+        planes: &mut [f32],
+    ) {
         let bins = row.len() / tiles.channels;
         for (first, lanes) in panels_of(tiles.channels) {
             for tile in 0..tiles.tiles {
                 let bin = |index: usize| -> Lanes {
-                    let bin = tile * TILE_OUT + index;
-                    if bin < bins { load(row, bin * tiles.channels + first, lanes) } else { [0.0; PANEL] }
+                    let at = (tile * TILE_OUT + index) * tiles.channels + first;
+                    if at >= bins * tiles.channels {
+                        return [0.0; PANEL];
+                    }
+                    let mut dy = load(row, at, lanes);
+                    if let Some(mask) = mask {
+                        let y = load(mask, at, lanes);
+                        for i in 0..PANEL {
+                            dy[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
+                        }
+                    }
+                    dy
                 };
                 let (y0, y1, y2, y3) = (bin(0), bin(1), bin(2), bin(3));
                 let mut p = [[0.0; PANEL]; TILE_IN];
@@ -453,10 +475,11 @@ mod body {
     }
 
     #[inline(always)]
-    pub fn deliver_maximum<const FMA: bool>(x: &[f32], y: &[f32], rest: &mut [f32], dx: &mut [f32]) {
+    pub fn deliver_maximum<const FMA: bool>(x: &[f32], y: &[f32], rest: &mut [f32], fresh: bool, dx: &mut [f32]) {
         for (((&x, &y), rest), dx) in x.iter().zip(y).zip(rest).zip(dx) {
+            let before = if fresh { 0.0 } else { *dx };
             let hit = x == y;
-            *dx += if hit { *rest } else { 0.0 };
+            *dx = before + if hit { *rest } else { 0.0 };
             *rest = if hit { 0.0 } else { *rest };
         }
     }

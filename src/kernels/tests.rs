@@ -136,6 +136,182 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn tap_gradient_equals_its_definition(
+        positions in 1usize..300,
+        depth in 1usize..40,
+        taps in 1usize..4,
+        panels in 1usize..6,
+        spread in 0usize..3,
+        side_by_side: bool,
+    ) {
+        let step = depth + spread;
+        let offsets: Vec<usize> = (0..taps).map(|tap| tap * (step * 2 + 3)).collect();
+        let input = noise(offsets[taps - 1] + (positions - 1) * step + depth, 1);
+        let (dy_step, panel_step) =
+            if side_by_side { (panels * PANEL + spread, PANEL) } else { (PANEL, positions * PANEL + spread) };
+        let dy = noise((panels - 1) * panel_step + (positions - 1) * dy_step + PANEL, 2);
+        let gradient =
+            TapGradient { input: &input, offsets: &offsets, step, positions, depth, dy: &dy, dy_step, panel_step, panels };
+        let before = noise(panels * taps * depth * PANEL, 3);
+        for kernels in Kernels::available() {
+            let mut sums = before.clone();
+            kernels.tap_gradient(&gradient, &mut sums);
+            for (index, (&found, &before)) in sums.iter().zip(&before).enumerate() {
+                let (lane, k) = (index % PANEL, index / PANEL % depth);
+                let (tap, panel) = (index / PANEL / depth % taps, index / PANEL / depth / taps);
+                let mut wanted = f64::from(before);
+                for m in 0..positions {
+                    let x = f64::from(input[offsets[tap] + m * step + k]);
+                    wanted += x * f64::from(dy[panel * panel_step + m * dy_step + lane]);
+                }
+                assert_close(kernels.name(), &[found], &[wanted as f32], 1.0 + positions as f32);
+            }
+        }
+    }
+
+    #[test]
+    fn channel_gradient_equals_its_definition(
+        channels in 1usize..70,
+        taps in 1usize..11,
+        positions in 1usize..50,
+        spread in 0usize..3,
+    ) {
+        let (step, dy_step) = (channels + spread, channels + 2 * spread);
+        let offsets: Vec<usize> = (0..taps).map(|tap| tap * step + tap % 2).collect();
+        let input = noise((positions + taps) * step + 1, 4);
+        let dy = noise(positions * dy_step, 5);
+        let gradient = ChannelGradient { input: &input, offsets: &offsets, step, dy: &dy, dy_step, positions, channels };
+        for kernels in Kernels::available() {
+            let mut sums = vec![1.0; taps * channels];
+            kernels.channel_gradient(&gradient, &mut sums);
+            for (index, &found) in sums.iter().enumerate() {
+                let (tap, c) = (index / channels, index % channels);
+                let terms = (0..positions).map(|m| input[offsets[tap] + m * step + c] * dy[m * dy_step + c]);
+                assert_close(kernels.name(), &[found], &[1.0 + terms.sum::<f32>()], 1.0 + positions as f32);
+            }
+        }
+    }
+
+    /// Every pass over tiles against the matrices, in layouts with gaps, for rows that end within a tile.
+    #[test]
+    fn tile_passes_equal_their_matrices(
+        channels in 1usize..40,
+        bins in 1usize..14,
+        low in 0usize..3,
+        relu: bool,
+        masked: bool,
+    ) {
+        let mask = noise(bins * channels, 5);
+        let panels = panels(channels);
+        let count = (bins + 2).div_ceil(winograd::TILE_OUT);
+        let tiles = TileRow {
+            channels, low, tiles: count, plane_step: panels * (count * PANEL + 5) + 7, panel_step: count * PANEL + 5,
+            tile_step: PANEL,
+        };
+        let at = |plane: usize, tile: usize, c: usize| {
+            plane * tiles.plane_step + c / PANEL * tiles.panel_step + tile * tiles.tile_step + c % PANEL
+        };
+        let row = noise(bins * channels, 6);
+        let bin = |bin: isize, c: usize| match usize::try_from(bin) {
+            Ok(bin) if bin < bins => row[bin * channels + c],
+            _ => 0.0,
+        };
+        let dy = |index: isize, c: usize| match mask.get(index as usize * channels + c) {
+            Some(&mask) if masked && mask <= 0.0 => 0.0,
+            _ => bin(index, c),
+        };
+        let (products, bias) = (noise(TILE_IN * tiles.plane_step, 7), noise(panels * PANEL, 8));
+        for kernels in Kernels::available() {
+            let mut planes = [(); 2].map(|()| vec![f32::NAN; TILE_IN * tiles.plane_step]);
+            kernels.tiles_from_input(&tiles, &row, &mut planes[0]);
+            kernels.tiles_from_gradient(&tiles, &row, masked.then_some(&mask[..]), &mut planes[1]);
+            let (mut y, mut dx) = (vec![f32::NAN; bins * channels], vec![f32::NAN; bins * channels]);
+            kernels.tiles_to_output(&tiles, &products, &bias, relu, &mut y);
+            kernels.tiles_to_input(&tiles, &products, &mut dx);
+            for c in 0..channels {
+                let mut wanted_dx = vec![0.0; 4 * count + 6];
+                for tile in 0..count {
+                    let start = (tile * winograd::TILE_OUT) as isize;
+                    for plane in 0..TILE_IN {
+                        let b = winograd::INPUT_TRANSFORM[plane];
+                        let sum: f32 = (0..6).map(|j| b[j] * bin(start + j as isize - low as isize, c)).sum();
+                        assert_close(kernels.name(), &[planes[0][at(plane, tile, c)]], &[sum], 20.0);
+                        let a = winograd::OUTPUT_TRANSFORM;
+                        let sum: f32 = (0..4).map(|j| a[j][plane] * dy(start + j as isize, c)).sum();
+                        assert_close(kernels.name(), &[planes[1][at(plane, tile, c)]], &[sum], 20.0);
+                        for (j, b) in b.iter().enumerate() {
+                            wanted_dx[4 * tile + j] += b * products[at(plane, tile, c)];
+                        }
+                    }
+                    for (j, a) in winograd::OUTPUT_TRANSFORM.iter().enumerate().filter(|(j, _)| 4 * tile + j < bins) {
+                        let sum: f32 = (0..TILE_IN).map(|plane| a[plane] * products[at(plane, tile, c)]).sum();
+                        let wanted = if relu { (sum + bias[c]).max(0.0) } else { sum + bias[c] };
+                        assert_close(kernels.name(), &[y[(4 * tile + j) * channels + c]], &[wanted], 30.0);
+                    }
+                }
+                for bin in 0..bins {
+                    assert_close(kernels.name(), &[dx[bin * channels + c]], &[wanted_dx[bin + low]], 30.0);
+                }
+            }
+            for c in channels..panels * PANEL {
+                prop_assert!(planes.iter().all(|planes| planes[at(5, count - 1, c)] == 0.0), "lanes beyond are zero");
+            }
+        }
+    }
+
+    #[test]
+    fn passes_equal_the_scalar_ones(channels in 1usize..70, rows in 1usize..20, relu: bool) {
+        let len = channels * rows;
+        let (x, dy) = (noise(len, 1), noise(len, 2));
+        let affine = [&noise(channels, 3)[..], &noise(channels, 4)[..]];
+        let coefficients = [&noise(channels, 5)[..], &noise(channels, 6)[..], &noise(channels, 7)[..]];
+        let mean = noise(channels, 8);
+        let run = |kernels: Kernels| {
+            let sums = || noise(2 * channels, 9);
+            let [mut normal, mut gradient, mut masked, mut rest, mut dx, mut scaled] = [(); 6].map(|()| dy.clone());
+            let [mut moments, mut normalize_sums] = [sums(), sums()];
+            let mut columns = noise(channels, 9);
+            kernels.normalize(&x, affine, relu, &mut normal);
+            kernels.normalize_gradient(&x, affine, relu, coefficients, &mut gradient);
+            kernels.mask_gradient(&x, &mut masked);
+            let y: Vec<f32> = x.iter().enumerate().map(|(i, &x)| if i % 3 == 0 { x } else { 2.0 }).collect();
+            kernels.deliver_maximum(&x, &y, &mut rest, relu, &mut dx);
+            kernels.add_scaled(&mut scaled, 0.3, &x);
+            kernels.add_moments(&x, &mut moments);
+            kernels.add_normalize_sums(&x, &dy, affine, relu, &mean, &mut normalize_sums);
+            kernels.add_columns(&x, &mut columns);
+            [normal, gradient, masked, rest, dx, scaled, moments, normalize_sums, columns]
+        };
+        let wanted = run(Kernels::scalar());
+        for kernels in Kernels::available() {
+            for (found, wanted) in run(kernels).iter().zip(&wanted) {
+                assert_close(kernels.name(), found, wanted, 3.0 * rows as f32);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "gradient too short")]
+fn a_gradient_beyond_its_slice_is_refused() {
+    let gradient = TapGradient {
+        input: &[0.0; 8],
+        offsets: &[0],
+        step: 4,
+        positions: 2,
+        depth: 4,
+        dy: &[0.0; 2 * PANEL - 1],
+        dy_step: PANEL,
+        panel_step: PANEL,
+        panels: 1,
+    };
+    Kernels::detect().tap_gradient(&gradient, &mut [0.0; 4 * PANEL]);
+}
+
 #[test]
 #[should_panic(expected = "input too short")]
 fn a_product_beyond_its_input_is_refused() {

@@ -50,6 +50,9 @@ pub enum Respect {
     Logits,
 }
 
+/// Smaller gradients count as zero: their products would be subnormal, and a step on such numbers takes twice as long.
+const LEAST_GRADIENT: f32 = 1e-20;
+
 /// A network that can be trained.
 ///
 /// Memory: the outputs of every layer, two gradients as large as the largest output (two more in every residual), and a
@@ -171,7 +174,8 @@ impl Network {
         let output = layers.output(input);
         assert_eq!(gradient.len(), output.values.len(), "a gradient for every output");
         flow.gradient.resize_like(output);
-        flow.gradient.values.copy_from_slice(gradient);
+        let zero_or = |&g: &f32| if g.abs() < LEAST_GRADIENT { 0.0 } else { g };
+        flow.gradient.values.iter_mut().zip(gradient).for_each(|(value, g)| *value = zero_or(g));
         let skipped = match respect {
             Respect::Outputs => 0,
             Respect::Logits => {

@@ -55,10 +55,13 @@ impl Pool {
         let tasks = input.utterances().zip(outputs).zip(spare.utterances_mut()).collect();
         type Task<'a> = ((&'a [f32], (&'a [f32], &'a mut [f32])), &'a mut [f32]);
         pass.crew.each(tasks, |((x, (y, dy)), dx): Task<'_>, _| {
-            dx.fill(0.0);
             let width = sizes.output.len();
+            // Where windows neither overlap nor leave gaps, each input is written once.
+            let fresh = sizes.kind == Kind::Max && sizes.tiled();
+            let written = if fresh { y.len() / width * sizes.windows[0].stride * sizes.input.len() } else { 0 };
+            dx[written..].fill(0.0);
             for (row, (y, dy)) in y.chunks_exact(width).zip(dy.chunks_exact_mut(width)).enumerate() {
-                sizes.backward(&kernels, x, row, y, dy, dx);
+                sizes.backward(&kernels, x, row, y, dy, fresh, dx);
             }
         });
         flow.turn();
@@ -106,8 +109,24 @@ impl Sizes {
         }
     }
 
-    /// Adds to `dx` what output row `row` sends back; `dy` is used up.
-    fn backward(&self, kernels: &Kernels, x: &[f32], row: usize, y: &[f32], dy: &mut [f32], dx: &mut [f32]) {
+    /// Whether every input lies under exactly one window, those after the last window of time aside.
+    fn tiled(&self) -> bool {
+        let even = |window: &Window| window.kernel == window.stride && window.padding == [0, 0];
+        self.windows.iter().all(even) && self.output.frequency * self.windows[1].kernel == self.input.frequency
+    }
+
+    /// Adds to `dx`, zero if `fresh`, what output row `row` sends back; `dy` is used up.
+    #[allow(clippy::too_many_arguments, reason = "a layer's worth of images")]
+    fn backward(
+        &self,
+        kernels: &Kernels,
+        x: &[f32],
+        row: usize,
+        y: &[f32],
+        dy: &mut [f32],
+        fresh: bool,
+        dx: &mut [f32],
+    ) {
         let (width, channels) = (self.input.len(), self.input.channels);
         for (bin, (y, dy)) in y.chunks_exact(channels).zip(dy.chunks_exact_mut(channels)).enumerate() {
             for time in under(&self.windows[0], row, x.len() / width) {
@@ -115,7 +134,7 @@ impl Sizes {
                     let at = time * width + frequency * channels;
                     let (x, dx) = (&x[at..at + channels], &mut dx[at..at + channels]);
                     match self.kind {
-                        Kind::Max => kernels.deliver_maximum(x, y, dy, dx),
+                        Kind::Max => kernels.deliver_maximum(x, y, dy, fresh, dx),
                         Kind::Average => kernels.add_scaled(dx, self.scale(), dy),
                     }
                 }

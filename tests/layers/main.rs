@@ -1,6 +1,8 @@
 //! The mathematics of training: outputs against plain f64 loops and against the streaming engine, gradients against
 //! differences and PyTorch.
 
+#[path = "../golden/mod.rs"]
+mod golden;
 mod reference;
 
 use std::sync::Arc;
@@ -8,12 +10,15 @@ use std::sync::Arc;
 use dfcnn::inference::Session;
 use dfcnn::inference::native::{NativeNetwork, NativeSession};
 use dfcnn::kernels::Kernels;
-use dfcnn::layers::{Images, Mode, Network, Respect};
-use dfcnn::network::{Architecture, FrameShape, NamedLayer};
+use dfcnn::layers::{Images, Mode, Network, Parameter, Respect};
+use dfcnn::network::{Architecture, FrameShape, Layer, NamedLayer, Weights};
 use proptest::prelude::*;
 
 /// Largest difference of an f32 value from its f64 definition, relative to the largest value of its kind.
 const RELATIVE: f64 = 2e-5;
+
+/// The same for gradients, which have come through twice the layers.
+const GRADIENT_RELATIVE: f64 = 1e-4;
 
 const TRAINING: Mode = Mode::Training { seed: 7 };
 
@@ -27,15 +32,22 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+#[derive(serde::Deserialize)]
+struct File {
+    layers: Vec<NamedLayer>,
+}
+
 /// Layers as `model.toml` writes them, one inline table a line.
 fn architecture(input: [usize; 2], layers: &str) -> Architecture {
-    #[derive(serde::Deserialize)]
-    struct File {
-        layers: Vec<NamedLayer>,
-    }
-    let tables: Vec<String> = layers.trim().lines().map(|line| format!("{{ {} }}", line.trim())).collect();
+    let tables: Vec<String> = layers.lines().map(|line| format!("{{ {line} }}")).collect();
     let file: File = toml::from_str(&format!("layers = [{}]", tables.join(", "))).unwrap();
     Architecture::new(FrameShape { frequency: input[0], channels: input[1] }, file.layers).unwrap()
+}
+
+/// Every layer kind, and what the engine runs as one.
+fn everything() -> Architecture {
+    let file: File = toml::from_str(&std::fs::read_to_string(golden::committed("layers.toml")).unwrap()).unwrap();
+    Architecture::new(FrameShape { frequency: 8, channels: 1 }, file.layers).unwrap()
 }
 
 /// A network whose every parameter is random.
@@ -59,7 +71,7 @@ fn images(architecture: &Architecture, lengths: &[usize], seed: u64) -> Images {
 #[track_caller]
 fn assert_close(what: &str, found: &[f32], wanted: &[f64], relative: f64) {
     assert_eq!(found.len(), wanted.len(), "{what}");
-    let scale = wanted.iter().fold(1e-3, |scale: f64, x| scale.max(x.abs()));
+    let scale = wanted.iter().fold(0.1, |scale: f64, x| scale.max(x.abs()));
     for (index, (&a, &b)) in found.iter().zip(wanted).enumerate() {
         assert!((f64::from(a) - b).abs() <= relative * scale, "{what}: value {index} is {a} instead of {b} of {scale}");
     }
@@ -239,39 +251,50 @@ fn norms_and_shapes() {
     }
 }
 
-/// Every layer kind, and what the engine runs as one.
-const EVERYTHING: &str = r#"
-name = "c0", kind = "convolution", out_channels = 16, kernel = [3, 3], stride = [2, 1], time_padding = { past = 1, future = 1 }, frequency_padding = { low = 1, high = 1 }
-name = "n0", kind = "batch-norm"
-name = "r0", kind = "activation", function = "relu"
-name = "c1", kind = "convolution", out_channels = 24, kernel = [3, 3], time_padding = { past = 2 }, frequency_padding = { low = 1, high = 1 }
-name = "r1", kind = "activation", function = "relu"
-name = "p1", kind = "max-pool", kernel = [2, 2]
-name = "block", kind = "residual", branch = [{ name = "c", kind = "convolution", out_channels = 24, kernel = [3, 3], groups = 2, time_padding = { past = 1, future = 1 }, frequency_padding = { low = 1, high = 1 }, bias = false }, { name = "n", kind = "batch-norm" }, { name = "a", kind = "activation", function = "silu" }, { name = "d", kind = "convolution", out_channels = 24, kernel = [3, 3], time_padding = { past = 2 }, frequency_padding = { low = 1, high = 1 } }]
-name = "r2", kind = "activation", function = "relu"
-name = "l", kind = "local-response-norm", size = 5, alpha = 0.1, beta = 0.75, k = 1.0
-name = "p2", kind = "average-pool", kernel = [1, 2]
-name = "shape", kind = "residual", branch = [{ name = "f", kind = "frequency-collapse" }], shortcut = [{ name = "w", kind = "convolution", out_channels = 48, kernel = [1, 2] }]
-name = "t", kind = "convolution", out_channels = 48, kernel = [5, 1], dilation = [2, 1], groups = 48, time_padding = { past = 5, future = 3 }
-name = "n3", kind = "batch-norm"
-name = "a3", kind = "activation", function = "gelu"
-name = "drop", kind = "dropout", rate = 0.3
-name = "out", kind = "convolution", out_channels = 11, kernel = [1, 1]
-name = "s", kind = "log-softmax"
-"#;
-
 #[test]
 fn everything_together() {
     // Dropout has its own test: the definition knows no masks.
-    let without_dropout: String =
-        EVERYTHING.lines().filter(|line| !line.contains("dropout")).map(|line| format!("{line}\n")).collect();
-    check_everywhere([8, 1], &[24, 9, 40], &without_dropout);
+    let (shape, mut layers) = (everything().input(), everything().layers().to_vec());
+    layers.retain(|layer| !matches!(layer.layer, Layer::Dropout(_)));
+    let architecture = Architecture::new(shape, layers).unwrap();
+    for kernels in Kernels::available() {
+        check(&architecture, &[24, 9, 40], kernels, TRAINING);
+        check(&architecture, &[24, 9, 40], kernels, Mode::Evaluation);
+    }
+}
+
+/// See tests/data/golden/layers.py.
+#[test]
+fn everything_equals_pytorch() {
+    let (shape, mut layers) = (everything().input(), everything().layers().to_vec());
+    layers.retain(|layer| !matches!(layer.layer, Layer::Dropout(_)));
+    let architecture = Architecture::new(shape, layers).unwrap();
+    let file = Weights::read(&golden::committed("layers.safetensors")).unwrap();
+    let values = |name: &str| &file.get(name).unwrap_or_else(|| panic!("no {name}")).values;
+    let wanted = |name: &str| values(name).iter().copied().map(f64::from).collect::<Vec<_>>();
+    for kernels in Kernels::available() {
+        let mut network = Network::with_kernels(&architecture, 1, 2, kernels).unwrap();
+        for parameter in network.parameters_mut().iter_mut().filter(|parameter| parameter.role.is_trained()) {
+            parameter.values.copy_from_slice(values(&format!("value:{}", parameter.path)));
+        }
+        let lengths = values("lengths").iter().map(|&frames| frames as usize).collect();
+        let input = Images::new(shape, lengths, values("input").clone());
+        assert_close("output", &network.forward(&input, TRAINING).values, &wanted("output"), RELATIVE);
+        let input_gradient = network.backward_to_input(values("factors"), Respect::Outputs);
+        assert_close("input gradient", &input_gradient.values, &wanted("input.gradient"), GRADIENT_RELATIVE);
+        for Parameter { path, role, values, gradients, .. } in network.parameters() {
+            match role.is_trained() {
+                true => assert_close(path, gradients, &wanted(&format!("gradient:{path}")), GRADIENT_RELATIVE),
+                false => assert_close(path, values, &wanted(&format!("after:{path}")), RELATIVE),
+            }
+        }
+    }
 }
 
 #[test]
 fn evaluation_equals_the_streaming_engine() {
     const TOLERANCE: f32 = 1e-4;
-    let architecture = architecture([8, 1], EVERYTHING);
+    let architecture = everything();
     let mut network = network(&architecture, 5, 2, Kernels::detect());
     let input = images(&architecture, &[33, 2, 60], 6);
     // Running statistics as training leaves them.
@@ -292,7 +315,7 @@ fn evaluation_equals_the_streaming_engine() {
 
 #[test]
 fn results_depend_neither_on_threads_nor_on_earlier_batches() {
-    let architecture = architecture([8, 1], EVERYTHING);
+    let architecture = everything();
     let input = images(&architecture, &[33, 2, 60, 41], 6);
     let run = |threads: usize, earlier: &[&[usize]]| {
         let mut network = network(&architecture, 5, threads, Kernels::detect());
@@ -370,7 +393,7 @@ fn running_statistics_move_towards_the_batch() {
 
 #[test]
 fn weights_go_in_and_out() {
-    let architecture = architecture([8, 1], EVERYTHING);
+    let architecture = everything();
     let weights = network(&architecture, 5, 1, Kernels::detect()).store();
     let mut other = Network::new(&architecture, 6, 1).unwrap();
     assert_ne!(other.store(), weights);

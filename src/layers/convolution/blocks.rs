@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::kernels::Kernels;
 use crate::layers::images::Images;
 
 /// Rows of one utterance: outputs to be made, or inputs whose gradients are to be made.
@@ -19,6 +20,8 @@ pub struct Cut<'a> {
     /// The utterance's inputs and gradient of the outputs.
     pub x: &'a [f32],
     pub dy: &'a [f32],
+    /// Its outputs, where a ReLU follows: only what is positive has passed.
+    pub mask: Option<&'a [f32]>,
     /// The gradient of the block's inputs, if it is wanted.
     pub dx: Option<&'a mut [f32]>,
 }
@@ -70,13 +73,15 @@ impl Blocks {
     pub fn inputs<'a>(
         &'a self,
         input: &'a Images,
-        output: &Images,
+        output: &'a Images,
+        relu: bool,
         dy: &'a Images,
         dx: Option<&'a mut Images>,
         parts: usize,
     ) -> Vec<Vec<Cut<'a>>> {
         debug_assert_eq!((&output.lengths, output.shape), (&dy.lengths, dy.shape));
         let (xs, dys): (Vec<&[f32]>, Vec<&[f32]>) = (input.utterances().collect(), dy.utterances().collect());
+        let ys: Vec<&[f32]> = output.utterances().collect();
         let width = input.shape.len();
         let mut rest = dx.map(|dx| &mut dx.values[..]);
         let mut cuts: Vec<Vec<Cut<'a>>> = (0..parts).map(|_| Vec::new()).collect();
@@ -87,7 +92,8 @@ impl Blocks {
                 rows
             });
             let (x, dy) = (xs[block.utterance], dys[block.utterance]);
-            cuts[index * parts / self.blocks.len()].push(Cut { block, x, dy, dx });
+            let mask = relu.then_some(ys[block.utterance]);
+            cuts[index * parts / self.blocks.len()].push(Cut { block, x, dy, mask, dx });
         }
         cuts
     }
@@ -114,6 +120,31 @@ impl Padded {
     /// Values of one row in scratch.
     pub fn row(&self) -> usize {
         (self.low + self.bins + self.high) * self.step
+    }
+
+    /// Copies `rows` of gradients `dy`, zero where the outputs of a ReLU, `mask`, are not positive.
+    pub fn copy_masked(
+        &self,
+        kernels: &Kernels,
+        dy: &[f32],
+        mask: Option<&[f32]>,
+        rows: Range<isize>,
+        made: &mut [f32],
+    ) {
+        self.copy(dy, rows.clone(), made);
+        let Some(mask) = mask else { return };
+        let width = self.bins * self.channels;
+        for (index, made) in rows.zip(made.chunks_exact_mut(self.row())) {
+            let Some(mask) = row_at(mask, width, index) else { continue };
+            let made = &mut made[self.low * self.step..];
+            if self.step == self.channels {
+                kernels.mask_gradient(mask, &mut made[..width]);
+                continue;
+            }
+            for (mask, made) in mask.chunks_exact(self.channels).zip(made.chunks_exact_mut(self.step)) {
+                kernels.mask_gradient(mask, &mut made[..self.channels]);
+            }
+        }
     }
 
     /// Copies `rows` of `utterance`, which may lie before or after it, to `made`.

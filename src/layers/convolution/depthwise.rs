@@ -123,7 +123,7 @@ impl Depthwise {
         geometry: &Geometry,
         kernels: &Kernels,
         cut: &mut Cut<'_>,
-        sums: &mut [f32],
+        [sums, bias]: [&mut [f32]; 2],
         scratch: &mut Scratch,
     ) {
         let Block { outputs, inputs, .. } = cut.block;
@@ -136,7 +136,9 @@ impl Depthwise {
         let row = self.gradients.row();
         let len = (end - first) as usize * row;
         let gradients = &mut scratch.gradients.at_least(len)[..len];
-        self.gradients.copy(cut.dy, first..end, gradients);
+        self.gradients.copy_masked(kernels, cut.dy, cut.mask, first..end, gradients);
+        let inside = least.unsigned_abs() * row..(least.unsigned_abs() + outputs.len()) * row;
+        kernels.add_columns(&gradients[inside], &mut bias[..channels]);
 
         let input = self.load(geometry, cut.block, cut.x, &mut scratch.inputs);
         let origin = least.unsigned_abs() * row + self.gradients.low * channels;
@@ -197,7 +199,7 @@ impl Depthwise {
         }
     }
 
-    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32]) {
+    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32], _: &Crew) {
         let taps = self.offsets.len();
         for (tap, sums) in sums.chunks_exact(geometry.input.channels).enumerate() {
             sums.iter().enumerate().for_each(|(channel, &sum)| gradients[channel * taps + tap] = sum);

@@ -2,7 +2,7 @@
 
 use super::Geometry;
 use super::blocks::{Block, Cut, Padded, Phase, phases, shifts};
-use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, pack_taps_into, panels};
+use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, panels};
 use crate::layers::crew::{Crew, Scratch};
 
 /// Values of a block's padded inputs or outputs: half a megabyte.
@@ -14,6 +14,8 @@ pub struct Direct {
     /// Where each tap of output 0 starts, the values under it, and the taps of a filter that one of them stands for.
     offsets: Vec<usize>,
     depth: usize,
+    /// Where the packed panel of a filter holds each of its weights, in the order of the weights file.
+    places: Vec<usize>,
     /// One a group.
     weights: Vec<Aligned>,
     /// The outputs' gradient in scratch, and the phases along time and frequency.
@@ -36,6 +38,15 @@ impl Direct {
         let tap =
             |t: usize, f: usize| (t * settings.dilation[0] * padded.row()) + f * settings.dilation[1] * padded.step;
         let offsets: Vec<usize> = (0..times).flat_map(|t| (0..across).map(move |f| tap(t, f))).collect();
+        let place = |channel: usize, time: usize, frequency: usize| {
+            let (tap, k) = match merged {
+                true => (time, frequency * input.channels + channel),
+                false => (time * frequencies + frequency, channel),
+            };
+            (tap * depth + k) * PANEL
+        };
+        let taps = (0..times).flat_map(|time| (0..frequencies).map(move |frequency| (time, frequency)));
+        let places = (0..geometry.group_depth()).flat_map(|c| taps.clone().map(move |(t, f)| place(c, t, f))).collect();
 
         let phases = geometry.windows.each_ref().map(phases);
         let (least, most) = shifts(&phases[1]);
@@ -59,7 +70,7 @@ impl Direct {
                 (0..settings.groups).map(move |_| packed(geometry.group_depth(), filters, taps))
             })
             .collect();
-        Self { padded, offsets, depth, weights, gradients, phases, backward }
+        Self { padded, offsets, depth, places, weights, gradients, phases, backward }
     }
 
     pub fn block_rows(&self, geometry: &Geometry) -> usize {
@@ -67,39 +78,58 @@ impl Direct {
         (BLOCK_VALUES / row).clamp(1, 256)
     }
 
-    /// The weights file's index of what a packed place holds.
-    fn place(&self, geometry: &Geometry, group: usize, (out, k, tap): (usize, usize, usize)) -> usize {
-        let depth = geometry.group_depth();
-        let (tap, channel) = ((tap * self.depth + k) / depth, k % depth);
-        let frequencies = geometry.settings.kernel[1];
-        geometry.index(group * geometry.filters() + out, channel, tap / frequencies, tap % frequencies)
+    /// Values in a packed panel.
+    fn panel_len(&self) -> usize {
+        self.offsets.len() * self.depth * PANEL
     }
 
-    pub fn pack(&mut self, geometry: &Geometry, weights: &[f32], _: &Crew) {
-        let mut all = std::mem::take(&mut self.weights);
-        for (group, packed) in all.iter_mut().enumerate() {
-            pack_taps_into(packed, geometry.filters(), self.depth, self.offsets.len(), |out, k, tap| {
-                weights[self.place(geometry, group, (out, k, tap))]
-            });
-        }
-        self.weights = all;
+    pub fn pack(&mut self, geometry: &Geometry, weights: &[f32], crew: &Crew) {
+        let (filters, row, panel_len) = (geometry.filters(), self.places.len(), self.panel_len());
+        let places = &self.places;
+        let panels = self.weights.iter_mut().enumerate().flat_map(|(group, packed)| {
+            packed.chunks_exact_mut(panel_len).enumerate().map(move |(panel, packed)| (group, panel * PANEL, packed))
+        });
+        crew.each(panels.collect(), |(group, first, packed): (usize, usize, &mut [f32]), _| {
+            let lanes = PANEL.min(filters - first);
+            let weights = &weights[(group * filters + first) * row..][..lanes * row];
+            for (index, &place) in places.iter().enumerate() {
+                for (lane, packed) in packed[place..place + lanes].iter_mut().enumerate() {
+                    *packed = weights[lane * row + index];
+                }
+            }
+        });
     }
 
-    pub fn pack_backward(&mut self, geometry: &Geometry, weights: &[f32], _: &Crew) {
-        let filters = geometry.filters();
-        let mut packed = self.backward.iter_mut();
+    pub fn pack_backward(&mut self, geometry: &Geometry, weights: &[f32], crew: &Crew) {
+        let (filters, depth) = (geometry.filters(), geometry.group_depth());
+        let [times, frequencies] = geometry.settings.kernel;
+        let mut tasks = Vec::new();
+        let mut backward = self.backward.iter_mut();
         for time in &self.phases[0] {
             for frequency in &self.phases[1] {
-                for group in 0..geometry.settings.groups {
-                    let (Some(packed), across) = (packed.next(), frequency.taps.len()) else { return };
-                    let taps = time.taps.len() * across;
-                    pack_taps_into(packed, geometry.group_depth(), filters, taps, |channel, out, tap| {
-                        let (t, f) = (time.taps[tap / across].0, frequency.taps[tap % across].0);
-                        weights[geometry.index(group * filters + out, channel, t, f)]
-                    });
+                for (group, packed) in backward.by_ref().take(geometry.settings.groups).enumerate() {
+                    let taps = time.taps.iter().flat_map(|&(t, _)| frequency.taps.iter().map(move |&(f, _)| (t, f)));
+                    let taps: Vec<_> = taps.collect();
+                    // A phase without taps has no weights.
+                    let panel_len = (taps.len() * filters * PANEL).max(1);
+                    let panels = packed.chunks_exact_mut(panel_len).enumerate();
+                    tasks.extend(panels.map(|(panel, packed)| (group, taps.clone(), panel * PANEL, packed)));
                 }
             }
         }
+        type Task<'a> = (usize, Vec<(usize, usize)>, usize, &'a mut [f32]);
+        crew.each(tasks, |(group, taps, first, packed): Task<'_>, _| {
+            let lanes = PANEL.min(depth - first);
+            for out in 0..filters {
+                let filter = &weights[geometry.index(group * filters + out, first, 0, 0)..];
+                for (tap, (t, f)) in taps.iter().enumerate() {
+                    let packed = &mut packed[(tap * filters + out) * PANEL..][..lanes];
+                    for (lane, packed) in packed.iter_mut().enumerate() {
+                        *packed = filter[(lane * times + t) * frequencies + f];
+                    }
+                }
+            }
+        });
     }
 
     /// Copies the inputs under the block's outputs to scratch.
@@ -182,7 +212,7 @@ impl Direct {
         geometry: &Geometry,
         kernels: &Kernels,
         cut: &mut Cut<'_>,
-        sums: &mut [f32],
+        [sums, bias]: [&mut [f32]; 2],
         scratch: &mut Scratch,
     ) {
         let Block { outputs, inputs, .. } = cut.block;
@@ -196,7 +226,9 @@ impl Direct {
         // The last group's last panel may reach beyond.
         let len = (end - first) as usize * row + PANEL;
         let gradients = &mut scratch.gradients.at_least(len)[..len];
-        self.gradients.copy(cut.dy, first..end, gradients);
+        self.gradients.copy_masked(kernels, cut.dy, cut.mask, first..end, gradients);
+        let inside = least.unsigned_abs() * row..(least.unsigned_abs() + outputs.len()) * row;
+        kernels.add_columns(&gradients[inside], bias);
 
         let input = self.load(geometry, cut.block, cut.x, &mut scratch.inputs);
         let runs = self.runs(geometry, outputs.len());
@@ -282,18 +314,15 @@ impl Direct {
     }
 
     /// Brings sums into the order of the weights file.
-    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32]) {
-        let (filters, taps) = (geometry.filters(), self.offsets.len());
-        for (group, sums) in sums.chunks_exact(sums.len() / self.weights.len()).enumerate() {
-            for out in 0..filters {
-                for tap in 0..taps {
-                    for k in 0..self.depth {
-                        let at = ((out / PANEL * taps + tap) * self.depth + k) * PANEL + out % PANEL;
-                        gradients[self.place(geometry, group, (out, k, tap))] = sums[at];
-                    }
-                }
+    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32], crew: &Crew) {
+        let (filters, row, group_sums) = (geometry.filters(), self.places.len(), sums.len() / self.weights.len());
+        crew.rows(gradients, row, |first, gradients, _| {
+            for (out, gradients) in (first / row..).zip(gradients.chunks_exact_mut(row)) {
+                let (group, out) = (out / filters, out % filters);
+                let sums = &sums[group * group_sums + out / PANEL * self.panel_len() + out % PANEL..];
+                gradients.iter_mut().zip(&self.places).for_each(|(gradient, &place)| *gradient = sums[place]);
             }
-        }
+        });
     }
 }
 

@@ -22,7 +22,7 @@ use direct::Direct;
 use winograd::Winograd;
 
 /// Most values that all parts' sums of weight gradients may hold together; few parts share a big layer.
-const PARTIAL_VALUES: usize = 1 << 22;
+const PARTIAL_VALUES: usize = 5 << 19;
 /// Parts that a batch's gradient is made of.
 const PARTS: [usize; 2] = [4, 32];
 
@@ -151,14 +151,8 @@ impl Convolution {
             self.ready = true;
         }
         let (plan, kernels) = (&*plan, pass.crew.kernels);
-        if geometry.relu {
-            let output = &self.output.values;
-            pass.crew.rows(&mut flow.gradient.values, 1, |first, dy, _| {
-                kernels.mask_gradient(&output[first..][..dy.len()], dy);
-            });
-        }
         let weights = each_plan!(plan, plan => plan.sums(geometry));
-        let len = weights + geometry.output.channels;
+        let len = weights + geometry.padded_channels();
         let [least, most] = PARTS;
         let parts = (PARTIAL_VALUES / len).clamp(least, most).min(blocks.len()).max(1);
         // The crew lends its memory while it works.
@@ -169,25 +163,23 @@ impl Convolution {
             if wanted {
                 spare.resize_like(input);
             }
-            let cuts = blocks.inputs(input, &self.output, gradient, wanted.then_some(spare), parts);
+            let cuts = blocks.inputs(input, &self.output, geometry.relu, gradient, wanted.then_some(spare), parts);
             let tasks = cuts.into_iter().zip(&mut partial_sums).collect();
             pass.crew.each(tasks, |(cuts, sums): (Vec<Cut<'_>>, &mut Aligned), scratch: &mut Scratch| {
                 let sums = &mut sums.at_least(len)[..len];
                 sums.fill(0.0);
                 let (sums, bias) = sums.split_at_mut(weights);
                 for mut cut in cuts {
-                    let rows =
-                        cut.block.outputs.start * geometry.output.len()..cut.block.outputs.end * geometry.output.len();
-                    kernels.add_columns(&cut.dy[rows], bias);
-                    each_plan!(plan, plan => plan.backward(geometry, &kernels, &mut cut, sums, scratch));
+                    each_plan!(plan, plan => plan.backward(geometry, &kernels, &mut cut, [&mut *sums, &mut *bias], scratch));
                 }
             });
         }
         add_up(&mut partial_sums[..parts], len, pass.crew, &kernels);
         let sums = &partial_sums[0][..len];
-        each_plan!(plan, plan => plan.unpack(geometry, &sums[..weights], &mut pass.parameters[self.weight].gradients));
+        let gradients = &mut pass.parameters[self.weight].gradients;
+        each_plan!(plan, plan => plan.unpack(geometry, &sums[..weights], gradients, pass.crew));
         if let Some(bias) = self.bias {
-            pass.parameters[bias].gradients.copy_from_slice(&sums[weights..]);
+            pass.parameters[bias].gradients.copy_from_slice(&sums[weights..][..geometry.output.channels]);
         }
         pass.crew.partial_sums = partial_sums;
         if wanted {

@@ -8,7 +8,7 @@
 use super::Geometry;
 use super::blocks::{Block, Cut, row_at};
 use crate::kernels::winograd::{FILTER_TRANSFORM, TAPS, TILE_IN, TILE_OUT, transform_filter};
-use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, TileRow, pack_taps_into, panels};
+use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, TileRow, panels};
 use crate::layers::crew::{Crew, Scratch};
 
 /// Values of a block's planes, inputs or outputs: a quarter of a megabyte.
@@ -76,22 +76,16 @@ impl Winograd {
 
     pub fn pack(&mut self, geometry: &Geometry, weights: &[f32], crew: &Crew) {
         let times = geometry.settings.kernel[0];
-        let tasks = self.weights.iter_mut().enumerate().collect();
-        crew.each(tasks, |(plane, packed): (usize, &mut Aligned), _| {
-            pack_taps_into(packed, self.outputs, self.inputs, times, |out, channel, time| {
-                filter(geometry, weights, (out, channel, time), plane)
-            });
-        });
+        let (outputs, inputs) = (geometry.output.channels, geometry.input.channels);
+        let steps = [inputs * times, times].map(|step| step * TAPS);
+        pack(&mut self.weights, weights, [outputs, inputs, times], steps, self.inputs, crew);
     }
 
     pub fn pack_backward(&mut self, geometry: &Geometry, weights: &[f32], crew: &Crew) {
         let times = geometry.settings.kernel[0];
-        let tasks = self.backward.iter_mut().enumerate().collect();
-        crew.each(tasks, |(plane, packed): (usize, &mut Aligned), _| {
-            pack_taps_into(packed, self.inputs, self.outputs, times, |channel, out, time| {
-                filter(geometry, weights, (out, channel, time), plane)
-            });
-        });
+        let (outputs, inputs) = (geometry.output.channels, geometry.input.channels);
+        let steps = [times, inputs * times].map(|step| step * TAPS);
+        pack(&mut self.backward, weights, [inputs, outputs, times], steps, self.outputs, crew);
     }
 
     /// Transforms the inputs under the block's outputs.
@@ -191,7 +185,7 @@ impl Winograd {
         geometry: &Geometry,
         kernels: &Kernels,
         cut: &mut Cut<'_>,
-        sums: &mut [f32],
+        [sums, bias]: [&mut [f32]; 2],
         scratch: &mut Scratch,
     ) {
         let Block { outputs, inputs, .. } = cut.block;
@@ -213,10 +207,17 @@ impl Winograd {
             tile_step: PANEL,
         };
         for row in 0..rows {
-            match row_at(cut.dy, geometry.output.len(), first + row as isize) {
-                Some(dy) => kernels.tiles_from_gradient(&tiles, dy, &mut made[row * planes.row..]),
+            let index = first + row as isize;
+            let mask = cut.mask.and_then(|mask| row_at(mask, geometry.output.len(), index));
+            match row_at(cut.dy, geometry.output.len(), index) {
+                Some(dy) => kernels.tiles_from_gradient(&tiles, dy, mask, &mut made[row * planes.row..]),
                 None => clear(planes, row, made),
             }
+        }
+        // Plane 1 holds each tile's sum.
+        let inside = before * planes.row..(before + outputs.len()) * planes.row;
+        for (panel, bias) in made[planes.plane..].chunks_exact(planes.panel.max(1)).zip(bias.chunks_exact_mut(PANEL)) {
+            kernels.add_columns(&panel[inside.clone()], bias);
         }
 
         let (input_planes, x) = self.load(geometry, kernels, cut.block, cut.x, &mut scratch.inputs);
@@ -247,33 +248,54 @@ impl Winograd {
         }
     }
 
-    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32]) {
+    pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32], crew: &Crew) {
         let times = geometry.settings.kernel[0];
         let plane_len = times * self.inputs * self.outputs;
-        for out in 0..geometry.output.channels {
-            for channel in 0..geometry.input.channels {
-                for time in 0..times {
+        let row = geometry.input.channels * times * TAPS;
+        crew.rows(gradients, row, |first, gradients, _| {
+            for (out, gradients) in (first / row..).zip(gradients.chunks_exact_mut(row)) {
+                for (index, taps) in gradients.chunks_exact_mut(TAPS).enumerate() {
+                    let (channel, time) = (index / times, index % times);
                     let at = ((out / PANEL * times + time) * self.inputs + channel) * PANEL + out % PANEL;
-                    let mut taps = [0.0; TAPS];
+                    let mut all = [0.0; TAPS];
                     for (plane, row) in FILTER_TRANSFORM.iter().enumerate() {
                         let sum = f64::from(sums[plane * plane_len + at]);
-                        taps.iter_mut().zip(row).for_each(|(tap, g)| *tap += g * sum);
+                        all.iter_mut().zip(row).for_each(|(tap, g)| *tap += g * sum);
                     }
-                    let at = geometry.index(out, channel, time, 0);
-                    gradients[at..at + TAPS].iter_mut().zip(taps).for_each(|(gradient, tap)| *gradient = tap as f32);
+                    taps.iter_mut().zip(all).for_each(|(gradient, tap)| *gradient = tap as f32);
                 }
             }
-        }
+        });
     }
 }
 
-/// The filter in the place of `plane`; zero in the padding of a panel.
-fn filter(geometry: &Geometry, weights: &[f32], (out, channel, time): (usize, usize, usize), plane: usize) -> f32 {
-    if out >= geometry.output.channels || channel >= geometry.input.channels {
-        return 0.0;
-    }
-    let at = geometry.index(out, channel, time, 0);
-    transform_filter([weights[at], weights[at + 1], weights[at + 2]], plane)
+/// Transforms filters into the `[panel][time][depth][PANEL]` of each plane. `steps` are the distances between the
+/// weights of neighbouring outputs and depths; lanes and depths beyond these channels stay zero.
+fn pack(
+    planes: &mut [Aligned; TILE_IN],
+    weights: &[f32],
+    [outputs, depths, times]: [usize; 3],
+    steps: [usize; 2],
+    padded_depths: usize,
+    crew: &Crew,
+) {
+    crew.each(planes.iter_mut().enumerate().collect(), |(plane, packed): (usize, &mut Aligned), _| {
+        let panels = packed.chunks_exact_mut(times * padded_depths * PANEL);
+        for (panel, packed) in panels.enumerate() {
+            let first = panel * PANEL;
+            let lanes = PANEL.min(outputs - first);
+            for time in 0..times {
+                for depth in 0..depths {
+                    let packed = &mut packed[(time * padded_depths + depth) * PANEL..][..lanes];
+                    let weights = &weights[first * steps[0] + depth * steps[1] + time * TAPS..];
+                    for (lane, packed) in packed.iter_mut().enumerate() {
+                        let at = lane * steps[0];
+                        *packed = transform_filter([weights[at], weights[at + 1], weights[at + 2]], plane);
+                    }
+                }
+            }
+        }
+    });
 }
 
 /// Makes a row of all planes zero.
