@@ -299,7 +299,7 @@ fn the_door_takes_manifests() {
         (&["--run", "run", "--max-steps", "2"], 1, "holds a run already"),
         (&["--run", "new"], 2, "say when to end"),
         (&["--run", "new", "--max-steps", "2", "--epochs", "2"], 2, "cannot be used with"),
-        (&["--run", "new", "--max-steps", "2", "--learning-rate", "-1"], 2, "--learning-rate"),
+        (&["--run", "new", "--max-steps", "2", "--learning-rate", "-1"], 2, "unexpected argument '-1'"),
         (&["--run", "new", "--max-steps", "2", "--learning-rate=-1"], 1, "learning-rate: must be positive"),
         (&["--run", "new", "--max-steps", "2", "--resume"], 2, "cannot be used with"),
     ] {
