@@ -36,6 +36,8 @@ pub struct State {
     pub skipped_steps: u64,
     /// The smoothed loss per label, in nats.
     pub loss: Option<f64>,
+    /// The lowest smoothed loss so far, or since the last alarm about it.
+    pub lowest_loss: Option<f64>,
     /// The batch, counted from 0 over all epochs, from which on there is augmentation.
     pub augment_from: Option<u64>,
     /// Steps without a break in which the network said next to nothing.

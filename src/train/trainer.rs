@@ -43,6 +43,8 @@ const SMOOTHING: f64 = 0.98;
 /// Steps of silence after which a network is said to have collapsed. Every network begins on the blank plateau, some stay
 /// for 700 steps.
 const BLANK_STEPS: u64 = 1500;
+/// How far the smoothed loss may rise above its lowest, in nats per label. A curriculum's longer utterances raise it less.
+const RISE: f64 = 1.5;
 /// Seconds of sound heard at once in validation, where no gradients are kept.
 const VALIDATION_BATCH_S: f64 = 30.0;
 
@@ -364,6 +366,15 @@ impl Trainer {
         if state.augment_from.is_none() && smoothed < self.config.augment_after && self.config.augment > 0.0 {
             state.augment_from = Some(state.steps + state.skipped_steps + AHEAD - 1);
             let text = format!("step {}: augmentation begins at {smoothed:.2} nats per label", state.steps);
+            observe(Event::Warning(text));
+        }
+        let lowest = state.lowest_loss.map_or(smoothed, |lowest| lowest.min(smoothed));
+        state.lowest_loss = Some(if smoothed > lowest + RISE { smoothed } else { lowest });
+        if smoothed > lowest + RISE {
+            let text = format!(
+                "divergence: the loss per label is {smoothed:.2} nats and has been {lowest:.2}; begin anew from the best \
+                 model with a lower learning rate (--init-from)"
+            );
             observe(Event::Warning(text));
         }
         let mostly_empty = 20 * step.outcome.empty >= 19 * batch.labels.len();
