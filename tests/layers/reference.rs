@@ -132,13 +132,16 @@ fn slide(layer: &Layer, input: FrameShape, channels: usize) -> FrameShape {
     FrameShape { frequency: layer.windows()[1].output_size(input.frequency).unwrap(), channels }
 }
 
+/// What a window gives for a channel from its `(tap, bin's channels)`.
+type Value<'a> = dyn FnMut(usize, &[(usize, &[f64])]) -> f64 + 'a;
+
 /// `value(channel, [(tap, bin's channels)])` of every output; taps in the padding are left out.
 fn windows(
     layer: &Layer,
     input: FrameShape,
     output: FrameShape,
     x: &[f64],
-    value: &mut dyn FnMut(usize, &[(usize, &[f64])]) -> f64,
+    value: &mut Value<'_>,
 ) -> Vec<f64> {
     let [time, frequency] = layer.windows();
     let frames = x.len() / input.len();
