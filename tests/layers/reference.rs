@@ -136,13 +136,7 @@ fn slide(layer: &Layer, input: FrameShape, channels: usize) -> FrameShape {
 type Value<'a> = dyn FnMut(usize, &[(usize, &[f64])]) -> f64 + 'a;
 
 /// `value(channel, [(tap, bin's channels)])` of every output; taps in the padding are left out.
-fn windows(
-    layer: &Layer,
-    input: FrameShape,
-    output: FrameShape,
-    x: &[f64],
-    value: &mut Value<'_>,
-) -> Vec<f64> {
+fn windows(layer: &Layer, input: FrameShape, output: FrameShape, x: &[f64], value: &mut Value<'_>) -> Vec<f64> {
     let [time, frequency] = layer.windows();
     let frames = x.len() / input.len();
     let mut made = Vec::new();
