@@ -154,7 +154,7 @@ fn row(name: &str, utterances: String, errors: Errors, interval: Option<[f64; 2]
 /// The first column flush left, the others right.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let cell = |(column, (cell, width)): (usize, (&String, &usize))| match column {
         0 => format!("{cell:<width$}"),
