@@ -26,8 +26,8 @@ use crate::Result;
 use crate::ctc::{Emission, GreedyDecoder, words};
 use crate::inference::Session;
 use crate::inference::native::{NativeNetwork, NativeSession};
-use crate::model::Model;
-use crate::spectrogram::Spectrogram;
+use crate::model::{Model, Recipe};
+use crate::spectrogram::{Normalization, Spectrogram};
 use crate::time::FrameClock;
 use crate::tokens::Tokens;
 use crate::transcript::{Event, Segment};
@@ -53,6 +53,34 @@ impl Default for Options {
     }
 }
 
+/// A model made ready to run on this machine, once. All recognisers that are made from it share its weights.
+pub struct Engine {
+    recipe: Recipe,
+    normalization: Normalization,
+    tokens: Tokens,
+    network: Arc<NativeNetwork>,
+}
+
+impl Engine {
+    /// Prepares a model.
+    ///
+    /// # Errors
+    /// When the model's parts do not fit each other.
+    pub fn new(model: &Model) -> Result<Self> {
+        Ok(Self {
+            recipe: model.recipe(),
+            normalization: model.normalization.clone(),
+            tokens: model.tokens.clone(),
+            network: Arc::new(NativeNetwork::new(&model.architecture, &model.weights)?),
+        })
+    }
+
+    /// The sample rate of the sound that the model hears, and how it is cut into frames.
+    pub fn clock(&self) -> FrameClock {
+        self.recipe.spectrogram.clock()
+    }
+}
+
 /// One stream of sound on its way to text.
 ///
 /// How the samples are split over calls of [`push`](Self::push) changes nothing but when partial results come.
@@ -68,28 +96,35 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// A recogniser at the start of a stream.
+    /// A recogniser at the start of a stream, with weights of its own.
+    ///
+    /// # Errors
+    /// When the model's parts do not fit each other, or an option cannot be carried out.
+    pub fn new(model: &Model, options: &Options) -> Result<Self> {
+        Self::with_engine(&Engine::new(model)?, options)
+    }
+
+    /// A recogniser at the start of a stream, one of many that share the engine's weights.
     ///
     /// # Errors
     /// When an option cannot be carried out.
-    pub fn new(model: &Model, options: &Options) -> Result<Self> {
-        let architecture = &model.architecture;
-        let network = Arc::new(NativeNetwork::new(architecture, &model.weights)?);
-        let clock = model.spectrogram.clock();
+    pub fn with_engine(engine: &Engine, options: &Options) -> Result<Self> {
+        let Engine { recipe, normalization, tokens, network } = engine;
+        let clock = recipe.spectrogram.clock();
         let description = format!(
             "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms",
-            model.name,
+            recipe.name,
             network.instruction_set(),
             options.threads,
             if options.threads == 1 { "" } else { "s" },
-            clock.hops_ms(architecture.lookahead()),
+            clock.hops_ms(recipe.architecture.lookahead()),
             clock.window_ms(),
         );
         Ok(Self {
-            spectrogram: Spectrogram::new(&model.spectrogram, Some(model.normalization.clone()))?,
-            session: Box::new(NativeSession::new(network, options.threads)?),
-            decoder: GreedyDecoder::new(model.tokens.blank(), model.tokens.len()),
-            reading: Reading::new(model.tokens.clone(), clock, architecture.time_stride()),
+            spectrogram: Spectrogram::new(&recipe.spectrogram, Some(normalization.clone()))?,
+            session: Box::new(NativeSession::new(Arc::clone(network), options.threads)?),
+            decoder: GreedyDecoder::new(tokens.blank(), tokens.len()),
+            reading: Reading::new(tokens.clone(), clock, recipe.architecture.time_stride()),
             description,
             frames: Vec::new(),
             log_probs: Vec::new(),
@@ -277,6 +312,23 @@ mod tests {
         recognizer.push(&samples[..30_000]).unwrap();
         recognizer.reset();
         assert_eq!(finals(&hear(&mut recognizer, &samples, &[100, 30_000])), finals(&whole));
+    }
+
+    #[test]
+    fn streams_that_share_an_engine_do_not_mix() {
+        let engine = Engine::new(&Model::embedded().unwrap()).unwrap();
+        let recognizer = || Recognizer::with_engine(&engine, &Options::default()).unwrap();
+        let samples = babble(2.0);
+        let alone = hear(&mut recognizer(), &samples, &[8_000]);
+        assert!(!alone.is_empty());
+        let (mut one, mut other) = (recognizer(), recognizer());
+        let mut events = Vec::new();
+        for piece in samples.chunks(8_000) {
+            events.extend(one.push(piece).unwrap());
+            other.push(&piece[piece.len() / 3..]).unwrap();
+        }
+        events.extend(one.finish().unwrap());
+        assert_eq!(events, alone);
     }
 
     #[test]

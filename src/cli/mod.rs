@@ -1,10 +1,12 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
+mod evaluate;
 mod inspect;
 pub mod interrupt;
 mod output;
 mod prepare;
 mod progress;
+mod report;
 mod train;
 mod transcribe;
 
@@ -30,8 +32,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
     Prepare(prepare::Arguments),
+    Report(report::Arguments),
     Train(Box<train::Arguments>),
     Transcribe(transcribe::Arguments),
 }
@@ -43,8 +47,10 @@ impl Cli {
     /// Does what was asked. An error ends it; errors that did not are given to `report`.
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
+            Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
+            Command::Report(arguments) => report::run(&arguments, self.verbosity),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),
             Command::Transcribe(arguments) => transcribe::run(arguments, self.verbosity, report),
         }

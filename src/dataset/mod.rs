@@ -5,4 +5,5 @@ mod lines;
 pub mod manifest;
 pub mod prepare;
 pub mod shards;
+pub mod sound;
 pub mod text;

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::manifest::Utterance;
 use super::shards::{Complete, Description, Precision, ShardWriter, read_head, shard_paths};
-use crate::audio::AudioStream;
+use super::sound::SoundReader;
 use crate::spectrogram::{Settings, Spectrogram};
 use crate::{Error, Result, atomic_file};
 
@@ -178,73 +178,35 @@ fn total(out: &Path, shards: usize, bins: usize, summary: &mut Summary) -> Resul
     Ok(Complete { shards, mean: mean.into_iter().map(|mean| mean as f32).collect(), std })
 }
 
-/// Reads utterances, going on in the same file where it can: manifests list long recordings in order.
+/// Turns utterances into columns.
 struct Reader<'a> {
     options: &'a Options,
+    sound: SoundReader,
     spectrogram: Spectrogram,
-    open: Option<OpenFile>,
-}
-
-struct OpenFile {
-    path: PathBuf,
-    stream: AudioStream,
-    /// Samples from `start` on.
-    samples: Vec<f32>,
-    start: u64,
 }
 
 impl<'a> Reader<'a> {
     fn new(options: &'a Options) -> Result<Self> {
-        Ok(Self { options, spectrogram: Spectrogram::new(&options.settings, None)?, open: None })
+        let sound = SoundReader::new(options.settings.clock());
+        Ok(Self { options, sound, spectrogram: Spectrogram::new(&options.settings, None)? })
     }
 
     /// Appends the utterance's columns `[frames, bins]`.
     fn columns(&mut self, utterance: &Utterance, columns: &mut Vec<f32>) -> Result<()> {
-        let clock = self.options.settings.clock();
         let problem = |text: String| Error::audio(&utterance.audio, text);
         let longest_s = self.options.longest_s;
         let too_long = || problem(format!("longer than {longest_s} s; cut it up, or raise the limit"));
         if utterance.duration_s.is_some_and(|s| s > longest_s) {
             return Err(too_long());
         }
-        let start = clock.samples(utterance.offset_s);
-        let wanted = clock.samples(utterance.duration_s.unwrap_or(longest_s + clock.seconds(1)));
-        let reusable = |open: &OpenFile| open.path == utterance.audio && open.start <= start;
-        let mut open = match self.open.take().filter(reusable) {
-            Some(open) => open,
-            None => OpenFile {
-                path: utterance.audio.clone(),
-                stream: AudioStream::open(&utterance.audio, clock.sample_rate_hz)?,
-                samples: Vec::new(),
-                start: 0,
-            },
-        };
-        while open.start < start || (open.samples.len() as u64) < wanted {
-            let before = (start - open.start).min(open.samples.len() as u64);
-            open.samples.drain(..before as usize);
-            open.start += before;
-            if (open.start < start || (open.samples.len() as u64) < wanted) && open.stream.read(&mut open.samples)? == 0
-            {
-                break;
-            }
-        }
-        let samples = if open.start == start { &open.samples[..] } else { &[] };
-        let samples = &samples[..samples.len().min(wanted as usize)];
-        match utterance.duration_s {
-            None if samples.len() as u64 == wanted => return Err(too_long()),
-            // Manifests round; beyond that the text would say more than the sound.
-            Some(duration_s) if clock.seconds(samples.len() as u64) < 0.95 * duration_s - 0.1 => {
-                let ends_s = clock.seconds(start + samples.len() as u64);
-                return Err(problem(format!(
-                    "ends before {ends_s:.2} s; the manifest wants {duration_s} s from {}",
-                    utterance.offset_s
-                )));
-            }
-            _ => {}
-        }
-        self.spectrogram.push(samples, columns);
+        self.spectrogram.reset();
+        let mut left = self.options.settings.clock().samples(longest_s);
+        self.sound.read(utterance, |piece| {
+            left = left.checked_sub(piece.len() as u64).ok_or_else(too_long)?;
+            self.spectrogram.push(piece, columns);
+            Ok(())
+        })?;
         self.spectrogram.finish(columns);
-        self.open = Some(open);
         if columns.is_empty() { Err(problem("shorter than one frame".into())) } else { Ok(()) }
     }
 }
@@ -253,9 +215,11 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::super::shards::Dataset;
     use super::*;
+    use crate::audio::AudioStream;
     use crate::random::Random;
     use crate::spectrogram::{Scale, Spectrum, Window};
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     fn options(precision: Precision, threads: usize) -> Options {
         let settings = Settings {

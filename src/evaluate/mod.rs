@@ -2,3 +2,4 @@
 
 pub mod edit_distance;
 pub mod error_rate;
+pub mod results;

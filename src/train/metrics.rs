@@ -1,16 +1,16 @@
 //! What a run says about itself: JSON Lines in `metrics.jsonl`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::learner::Step;
 use crate::{Error, Result, atomic_file};
 
 /// A line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Line {
     /// A few steps.
@@ -20,28 +20,34 @@ pub enum Line {
 }
 
 /// The last few steps together. Losses are `null` if all of them were skipped.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StepLine {
     /// Optimiser steps done.
     pub step: u64,
     /// Minutes of training.
     pub minutes: f64,
     /// Mean CTC loss of an utterance, in nats.
+    #[serde(deserialize_with = "nan_if_null")]
     pub loss: f64,
     /// Mean CTC loss per label, in nats.
+    #[serde(deserialize_with = "nan_if_null")]
     pub loss_per_label: f64,
     /// Of the last step.
     pub learning_rate: f32,
     /// Mean norm of the gradient of the loss per label, before clipping.
+    #[serde(deserialize_with = "nan_if_null")]
     pub gradient_norm: f64,
     /// Sound per second of time, waiting for data included.
+    #[serde(deserialize_with = "nan_if_null")]
     pub audio_seconds_per_second: f64,
     /// Steps left out since the run began.
     pub skipped: u64,
 }
 
 /// A validation set, or a part of it, heard with the averaged weights and decoded greedily.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EvaluationLine {
     /// Optimiser steps done.
     pub step: u64,
@@ -50,8 +56,10 @@ pub struct EvaluationLine {
     /// The dataset, or `dataset/source` for what comes from one source.
     pub set: String,
     /// Word error rate.
+    #[serde(deserialize_with = "nan_if_null")]
     pub wer: f64,
     /// Character error rate.
+    #[serde(deserialize_with = "nan_if_null")]
     pub cer: f64,
     /// Words of the references.
     pub words: u64,
@@ -62,12 +70,17 @@ pub struct EvaluationLine {
 }
 
 /// What was said and what was heard.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// What was said.
     pub reference: String,
     /// What was heard.
     pub hypothesis: String,
+}
+
+/// JSON has no NaN.
+fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Steps on their way to a [`StepLine`].
@@ -109,6 +122,28 @@ impl Window {
         }
     }
 }
+
+/// The lines of a `metrics.jsonl`, in their order, and how many others there were: of a type that we do not know, or cut
+/// off because the run was killed or goes on.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read(path: &Path) -> Result<(Vec<Line>, usize)> {
+    let mut reader = BufReader::new(File::open(path).map_err(Error::read(path))?);
+    let (mut lines, mut others) = (Vec::new(), 0);
+    let mut bytes = Vec::new();
+    while reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes).map_err(Error::read(path))? > 0 {
+        match serde_json::from_slice(&bytes) {
+            Ok(line) => lines.push(line),
+            Err(_) => others += 1,
+        }
+        bytes.clear();
+    }
+    Ok((lines, others))
+}
+
+/// Bytes of a line, beyond which it is none of ours.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// `metrics.jsonl`, growing.
 #[derive(Debug)]
@@ -162,5 +197,11 @@ mod tests {
         assert_eq!(lines.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 3]);
         assert_eq!((&lines[0]["type"], &lines[3]["type"]), (&"step".into(), &"evaluation".into()));
         assert!(lines[0]["loss"].is_null() && lines[3]["samples"].is_array());
+
+        fs::write(&path, format!("{text}{{\"type\":\"later\"}}\nnoise \u{7f}\n{{\"type\":\"st")).unwrap();
+        let (lines, others) = read(&path).unwrap();
+        assert_eq!((lines.len(), others), (4, 3));
+        assert!(matches!(&lines[0], Line::Step(line) if line.step == 1 && line.loss.is_nan()), "{lines:?}");
+        assert!(matches!(&lines[3], Line::Evaluation(line) if line.set == "dev"), "{lines:?}");
     }
 }

@@ -11,6 +11,7 @@ mod loader;
 pub mod metrics;
 mod objective;
 pub mod optimizer;
+pub mod report;
 pub mod schedule;
 mod trainer;
 mod validation;
