@@ -53,7 +53,7 @@ impl Show<'_> {
         if self.errors {
             for Heard { set, id, reference, hypothesis, score, .. } in self.results.worst() {
                 let rate =
-                    score.words.rate().map_or("nothing was said".into(), |rate| format!("WER {}", percent(rate)));
+                    score.words.rate().map_or("nothing was said".into(), |rate| format!("WER {} %", percent(rate)));
                 let _ = writeln!(text, "{set}: {id}: {rate}\n{}", aligned_errors(reference, hypothesis));
             }
         }
