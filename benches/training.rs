@@ -1,4 +1,4 @@
-//! A training step on the reference network, 8 utterances of 6 s: forward, gradient, backward, AdamW.
+//! A training step on the reference network, 8 utterances of 6 s: forward, CTC, backward, AdamW.
 //!
 //!     cargo bench --bench training -- [STEPS] [THREADS] [--batch-norm]
 //!
@@ -6,11 +6,14 @@
 
 use std::time::Instant;
 
-use dfcnn::layers::{Images, Mode, Network, Respect};
-use dfcnn::network::{Architecture, BatchNorm, FrameShape, Layer, NamedLayer};
+use dfcnn::ctc::loss::CtcLoss;
+use dfcnn::layers::{Images, Mode, Network, Parameter, Respect};
+use dfcnn::network::{Architecture, BatchNorm, FrameShape, Layer, NamedLayer, Role};
+use dfcnn::train::optimizer::{AdamW, Moments};
 
 const UTTERANCES: usize = 8;
 const FRAMES: usize = 600;
+const SYMBOLS: usize = 60;
 const INPUT: FrameShape = FrameShape { frequency: 80, channels: 1 };
 
 fn main() {
@@ -27,20 +30,29 @@ fn main() {
     // Backward costs twice the forward pass, except that nobody asks for the gradient of the input.
     let first = architecture.summary()[0].multiply_adds * FRAMES;
     let gflop = 2e-9 * (UTTERANCES * (3 * multiply_adds - first)) as f64;
-    let mut moments: Vec<[Vec<f32>; 2]> =
-        network.parameters().iter().map(|p| [(); 2].map(|()| vec![0.0; p.values.len()])).collect();
+    let mut moments: Vec<Moments> = network.parameters().iter().map(|p| Moments::new(p.values.len())).collect();
+    let (optimizer, mut ctc, mut gradient) = (AdamW::default(), CtcLoss::new(0), Vec::new());
+    // Neighbours differ, so 150 frames carry them.
+    let labels: Vec<u32> = (0..UTTERANCES * SYMBOLS).map(|index| 1 + (index * 7 % 31) as u32).collect();
     for step in 1..=steps {
         let (cpu, wall) = (cpu_seconds(), Instant::now());
         let output = network.forward(&input, Mode::Training { seed: step as u64 });
-        // A CTC loss costs some 10 ms; its gradient looks like this, softmax − posterior.
-        let share = 1.0 / output.frames() as f32;
-        let mut gradient: Vec<f32> = output.values.iter().map(|y| share * y.exp()).collect();
-        let classes = output.shape.channels;
-        gradient.chunks_mut(classes).enumerate().for_each(|(frame, row)| row[frame * frame % classes] -= share);
+        let (frames, classes) = (output.lengths[0], output.shape.channels);
+        gradient.resize(output.values.len(), 0.0);
+        let utterances = output.utterances().zip(gradient.chunks_exact_mut(frames * classes));
+        for ((log_probs, gradient), labels) in utterances.zip(labels.chunks(SYMBOLS)) {
+            ctc.loss_and_gradient(log_probs, classes, labels, gradient).expect("as many frames as labels need");
+            gradient.iter_mut().for_each(|gradient| *gradient /= UTTERANCES as f32);
+        }
         let forward = cpu_seconds() - cpu;
         network.backward(&gradient, Respect::Logits);
         let backward = cpu_seconds() - cpu - forward;
-        adam_w(&mut network, &mut moments, step as i32);
+        for (parameter, moments) in network.parameters_mut().iter_mut().zip(&mut moments) {
+            if parameter.role.is_trained() {
+                let Parameter { values, gradients, role, .. } = parameter;
+                optimizer.update(step as u64, 1e-3, *role == Role::Weight, values, gradients, moments);
+            }
+        }
         let (cpu, wall) = (cpu_seconds() - cpu, wall.elapsed().as_secs_f64());
         println!(
             "dfcnn threads {threads}: CPU {cpu:.3} s (forward {forward:.3}, backward {backward:.3}), wall {wall:.3} s, \
@@ -70,19 +82,6 @@ fn reference(batch_norm: bool) -> Architecture {
         }
     }
     Architecture::new(INPUT, layers).expect("the reference network fits together")
-}
-
-fn adam_w(network: &mut Network, moments: &mut [[Vec<f32>; 2]], step: i32) {
-    const RATE: f32 = 1e-3;
-    let corrections = [0.9f32, 0.999].map(|beta| 1.0 - beta.powi(step));
-    for (parameter, [first, second]) in network.parameters_mut().iter_mut().zip(moments) {
-        let state = first.iter_mut().zip(second);
-        for ((value, gradient), (m, v)) in parameter.values.iter_mut().zip(&parameter.gradients).zip(state) {
-            *m += 0.1 * (gradient - *m);
-            *v += 0.001 * (gradient * gradient - *v);
-            *value -= RATE * (*m / corrections[0] / ((*v / corrections[1]).sqrt() + 1e-8) + 0.01 * *value);
-        }
-    }
 }
 
 fn noise(len: usize) -> Vec<f32> {

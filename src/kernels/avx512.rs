@@ -166,34 +166,48 @@ pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
         let positions = (first, POSITION_CHUNK.min(gradient.positions - first));
         let mut panel = 0;
         while panel < gradient.panels {
-            let width = (gradient.panels - panel).min(2);
             // Sums, gradients and one input share 32 registers.
-            let passes = gradient.depth.div_ceil(8);
+            let (width, most) = match gradient.panels - panel {
+                1 => (1, 8),
+                2 | 3 => (2, 8),
+                _ => (4, 6),
+            };
+            let passes = gradient.depth.div_ceil(most);
             for tap in 0..gradient.offsets.len() {
                 let mut k = 0;
                 for pass in 0..passes {
                     let count = (gradient.depth - k).div_ceil(passes - pass);
-                    macro_rules! choose {
-                        ($($count:literal)*) => {
-                            match (count, width) {
-                                // SAFETY: positions, panels, tap and depth stay within what `gradient` describes.
-                                $(($count, 1) => unsafe {
-                                    depths::<$count, 1>(gradient, sums, positions, panel, (tap, k))
-                                },
-                                // SAFETY: as above.
-                                ($count, _) => unsafe {
-                                    depths::<$count, 2>(gradient, sums, positions, panel, (tap, k))
-                                },)*
-                                _ => unreachable!("more depth than registers"),
-                            }
-                        };
-                    }
-                    choose!(1 2 3 4 5 6 7 8);
+                    // SAFETY: positions, panels, tap and depth stay within what `gradient` describes.
+                    unsafe { depths_of(gradient, sums, positions, (panel, width), (tap, k, count)) };
                     k += count;
                 }
             }
             panel += width;
         }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn depths_of(
+    gradient: &TapGradient<'_>,
+    sums: *mut f32,
+    positions: (usize, usize),
+    (panel, width): (usize, usize),
+    (tap, k, count): (usize, usize, usize),
+) {
+    macro_rules! choose {
+        ($width:literal: $($count:literal)*) => {
+            match count {
+                // SAFETY: as the caller promises.
+                $($count => unsafe { depths::<$count, $width>(gradient, sums, positions, panel, (tap, k)) },)*
+                _ => unreachable!("more depth than registers"),
+            }
+        };
+    }
+    match width {
+        4 => choose!(4: 1 2 3 4 5 6),
+        2 => choose!(2: 1 2 3 4 5 6 7 8),
+        _ => choose!(1: 1 2 3 4 5 6 7 8),
     }
 }
 

@@ -164,6 +164,16 @@ impl Kernels {
         unsafe { (self.winograd_output)(planes, bias, relu, out) }
     }
 
+    /// Asks for `values` to be fetched into the second-level cache, where the processor knows how.
+    pub fn prefetch(&self, values: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in values.chunks(PANEL) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: every x86-64 processor has SSE, and a prefetch has no effect that a program could see.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+
     /// `values[i] = max(values[i], others[i])`.
     pub fn maximum(&self, values: &mut [f32], others: &[f32]) {
         // SAFETY: the table only holds kernels this processor can run; their slices are checked.

@@ -206,6 +206,24 @@ mod body {
         }
     }
 
+    /// The gradient of one bin where `mask` is positive. A function, because a closure is not compiled for the caller's
+    /// instruction set.
+    #[inline(always)]
+    fn passed_bin(row: &[f32], mask: Option<&[f32]>, channels: usize, bin: usize, first: usize, lanes: usize) -> Lanes {
+        let at = bin * channels + first;
+        if at >= row.len() {
+            return [0.0; PANEL];
+        }
+        let dy = load(row, at, lanes);
+        let Some(mask) = mask else { return dy };
+        let y = load(mask, at, lanes);
+        let mut passed = [0.0; PANEL];
+        for i in 0..PANEL {
+            passed[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
+        }
+        passed
+    }
+
     #[inline(always)]
     pub fn tiles_from_gradient<const FMA: bool>(
         tiles: &TileRow,
@@ -213,24 +231,13 @@ mod body {
         mask: Option<&[f32]>,
         planes: &mut [f32],
     ) {
-        let bins = row.len() / tiles.channels;
         for (first, lanes) in panels_of(tiles.channels) {
             for tile in 0..tiles.tiles {
-                let bin = |index: usize| -> Lanes {
-                    let at = (tile * TILE_OUT + index) * tiles.channels + first;
-                    if at >= bins * tiles.channels {
-                        return [0.0; PANEL];
-                    }
-                    let mut dy = load(row, at, lanes);
-                    if let Some(mask) = mask {
-                        let y = load(mask, at, lanes);
-                        for i in 0..PANEL {
-                            dy[i] = if y[i] > 0.0 { dy[i] } else { 0.0 };
-                        }
-                    }
-                    dy
-                };
-                let (y0, y1, y2, y3) = (bin(0), bin(1), bin(2), bin(3));
+                let bin = tile * TILE_OUT;
+                let y0 = passed_bin(row, mask, tiles.channels, bin, first, lanes);
+                let y1 = passed_bin(row, mask, tiles.channels, bin + 1, first, lanes);
+                let y2 = passed_bin(row, mask, tiles.channels, bin + 2, first, lanes);
+                let y3 = passed_bin(row, mask, tiles.channels, bin + 3, first, lanes);
                 let mut p = [[0.0; PANEL]; TILE_IN];
                 for i in 0..PANEL {
                     let (even, odd) = (y0[i] + y2[i], y1[i] + y3[i]);

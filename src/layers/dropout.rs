@@ -3,13 +3,13 @@
 use super::Mode;
 use super::crew::Crew;
 use super::images::Images;
-use super::random::scramble;
 use super::sequence::{Flow, Pass};
 use crate::network;
+use crate::random::Random;
 
 /// Which values are dropped follows from the step's seed, the layer and the place, so that no mask need be kept.
 pub struct Dropout {
-    rate: f64,
+    rate: f32,
     layer: u64,
     mode: Mode,
     pub output: Images,
@@ -18,7 +18,7 @@ pub struct Dropout {
 impl Dropout {
     /// `layer` makes this layer's choices differ from others'.
     pub fn new(settings: &network::Dropout, layer: u64) -> Self {
-        Self { rate: f64::from(settings.rate), layer, mode: Mode::Evaluation, output: Images::default() }
+        Self { rate: settings.rate, layer, mode: Mode::Evaluation, output: Images::default() }
     }
 
     pub fn forward(&mut self, input: &Images, pass: &mut Pass<'_>) {
@@ -33,16 +33,15 @@ impl Dropout {
 }
 
 /// Drops some of `values` in training and scales the rest.
-fn thin(rate: f64, layer: u64, mode: Mode, values: &mut [f32], crew: &Crew) {
+fn thin(rate: f32, layer: u64, mode: Mode, values: &mut [f32], crew: &Crew) {
+    /// Values that share a stream of random numbers.
+    const BLOCK: usize = 4096;
     let Mode::Training { seed } = mode else { return };
-    let seed = scramble(seed ^ scramble(layer));
-    // Of 2^32 equally likely numbers, this many drop a value.
-    let dropped = (rate * 2f64.powi(32)) as u64;
-    let scale = (1.0 / (1.0 - rate)) as f32;
-    crew.rows(values, 1, |first, values, _| {
-        for (index, value) in (first as u64..).zip(values) {
-            let keep = scramble(seed.wrapping_add(index)) >> 32 >= dropped;
-            *value = if keep { *value * scale } else { 0.0 };
+    let scale = 1.0 / (1.0 - rate);
+    crew.rows(values, BLOCK, |first, values, _| {
+        for (index, values) in (first / BLOCK..).zip(values.chunks_mut(BLOCK)) {
+            let mut random = Random::for_item(seed, &[layer, index as u64]);
+            values.iter_mut().for_each(|value| *value = if random.chance(rate) { 0.0 } else { *value * scale });
         }
     });
 }

@@ -15,7 +15,6 @@ mod local_response_norm;
 mod log_softmax;
 mod parameter;
 mod pool;
-mod random;
 mod residual;
 mod sequence;
 

@@ -1,7 +1,7 @@
 //! What gradients train, and what they train it with.
 
-use super::random::Random;
 use crate::network::{self, Architecture, Layer, NamedLayer, Role};
+use crate::random::Random;
 
 /// A parameter with its values and, after a backward pass, the gradient of the loss with respect to them.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,7 @@ impl Parameter {
 }
 
 /// Standard deviation of the last convolution's filters relative to the others': the network begins undecided.
-const LAST_GAIN: f64 = 0.1;
+const LAST_GAIN: f32 = 0.1;
 
 /// The parameters of `architecture`, filters drawn from normal distributions of variance 2 / fan-in (He et al. 2015,
 /// eq. 10), biases 0.
@@ -38,8 +38,8 @@ pub fn initial(architecture: &Architecture, seed: u64) -> Vec<Parameter> {
     for parameter in parameters.iter_mut().filter(|parameter| parameter.role == Role::Weight) {
         let fan_in: usize = parameter.shape[1..].iter().product();
         let gain = if Some(&parameter.path) == last.as_ref() { LAST_GAIN } else { 1.0 };
-        let deviation = gain * (2.0 / fan_in as f64).sqrt();
-        parameter.values.iter_mut().for_each(|value| *value = (deviation * random.normal()) as f32);
+        let deviation = gain * (2.0 / fan_in as f32).sqrt();
+        parameter.values.iter_mut().for_each(|value| *value = deviation * random.normal());
     }
     parameters
 }

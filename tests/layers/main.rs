@@ -176,7 +176,7 @@ fn winograd_convolutions() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     #[test]
     fn convolutions(
@@ -224,6 +224,15 @@ proptest! {
         ));
         check(&architecture, &[8, 3, 1], Kernels::detect(), TRAINING);
     }
+}
+
+#[test]
+fn a_stride_beyond_the_bins() {
+    check_everywhere(
+        [2, 6],
+        &[8, 1],
+        r#"name = "c", kind = "convolution", out_channels = 4, kernel = [2, 3], stride = [3, 3], groups = 2, time_padding = { past = 1 }, frequency_padding = { low = 1, high = 2 }"#,
+    );
 }
 
 #[test]

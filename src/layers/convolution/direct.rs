@@ -288,8 +288,11 @@ impl Direct {
             let bins = input.frequency.saturating_sub(frequency.phase).div_ceil(stride);
             // Inputs of the phase, evenly spaced: bins of a row, or rows of one bin.
             let times = rows.saturating_sub(time.phase).div_ceil(time_stride);
+            if bins == 0 || times == 0 {
+                continue;
+            }
             let (runs, positions, step, out_step) = match input.frequency {
-                1 => (usize::from(bins > 0 && times > 0), times, row, time_stride * input.len()),
+                1 => (1, times, row, time_stride * input.len()),
                 _ => (times, bins, step, stride * input.channels),
             };
             for run in 0..runs {

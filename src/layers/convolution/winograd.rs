@@ -14,6 +14,10 @@ use crate::layers::crew::{Crew, Scratch};
 /// Values of a block's planes, inputs or outputs: a quarter of a megabyte.
 const BLOCK_VALUES: usize = 1 << 16;
 
+/// How many rows ahead values are fetched: they come from memory, and a row is read panel by panel, which no processor
+/// foresees.
+const AHEAD: usize = 2;
+
 /// Transformed filters for both directions.
 pub struct Winograd {
     tiles: usize,
@@ -110,6 +114,9 @@ impl Winograd {
         };
         let first = block.outputs.start as isize - geometry.windows[0].padding[0] as isize;
         for row in 0..rows {
+            if let Some(later) = row_at(x, geometry.input.len(), first + (row + AHEAD) as isize) {
+                kernels.prefetch(later);
+            }
             match row_at(x, geometry.input.len(), first + row as isize) {
                 Some(x) => kernels.tiles_from_input(&tiles, x, &mut made[row * planes.row..]),
                 None => clear(planes, row, made),
@@ -208,6 +215,11 @@ impl Winograd {
         };
         for row in 0..rows {
             let index = first + row as isize;
+            for values in [Some(cut.dy), cut.mask].into_iter().flatten() {
+                if let Some(later) = row_at(values, geometry.output.len(), index + AHEAD as isize) {
+                    kernels.prefetch(later);
+                }
+            }
             let mask = cut.mask.and_then(|mask| row_at(mask, geometry.output.len(), index));
             match row_at(cut.dy, geometry.output.len(), index) {
                 Some(dy) => kernels.tiles_from_gradient(&tiles, dy, mask, &mut made[row * planes.row..]),
