@@ -135,7 +135,7 @@ unsafe fn depths<const R: usize>(
             *row = [_mm256_loadu_ps(sums), _mm256_loadu_ps(sums.add(LANES))];
         }
         let mut input = gradient.input.as_ptr().add(gradient.offsets[tap] + first * gradient.step + k);
-        let mut dy = gradient.dy.as_ptr().add(panel * gradient.panel_step + first * gradient.dy_step);
+        let mut dy = gradient.dy.as_ptr().add(panel * PANEL + first * gradient.dy_step);
         for _ in 0..positions {
             let g = [_mm256_loadu_ps(dy), _mm256_loadu_ps(dy.add(LANES))];
             for (r, row) in rows.iter_mut().enumerate() {

@@ -231,11 +231,11 @@ unsafe fn depths<const R: usize, const N: usize>(
             }
         }
         let mut input = gradient.input.as_ptr().add(gradient.offsets[tap] + first * gradient.step + k);
-        let mut dy = gradient.dy.as_ptr().add(panel * gradient.panel_step + first * gradient.dy_step);
+        let mut dy = gradient.dy.as_ptr().add(panel * PANEL + first * gradient.dy_step);
         for _ in 0..positions {
             let mut g = [_mm512_setzero_ps(); N];
             for (n, g) in g.iter_mut().enumerate() {
-                *g = _mm512_loadu_ps(dy.add(n * gradient.panel_step));
+                *g = _mm512_loadu_ps(dy.add(n * PANEL));
             }
             for (r, row) in rows.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*input.add(r));

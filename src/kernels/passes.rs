@@ -9,7 +9,8 @@ use super::{Kernels, PANEL};
 /// [`PANEL`] channels of one bin.
 type Lanes = [f32; PANEL];
 
-/// How the tiles of one row lie in Winograd's planes: `plane · plane_step + panel · panel_step + tile · tile_step + lane`.
+/// How the tiles of one row lie in Winograd's planes: `plane · plane_step + tile · tile_step + channel`,
+/// the channels in whole panels.
 #[derive(Debug, Clone, Copy)]
 pub struct TileRow {
     /// Channels of the row outside the planes.
@@ -20,8 +21,6 @@ pub struct TileRow {
     pub tiles: usize,
     /// Distance between planes.
     pub plane_step: usize,
-    /// Distance between panels of channels.
-    pub panel_step: usize,
     /// Distance between tiles.
     pub tile_step: usize,
 }
@@ -198,7 +197,7 @@ mod body {
                     p[0][i] = multiply_add::<FMA>(4.0, d0[i], multiply_add::<FMA>(-5.0, d2[i], d4[i]));
                     p[5][i] = multiply_add::<FMA>(4.0, d1[i], multiply_add::<FMA>(-5.0, d3[i], d5[i]));
                 }
-                let at = first / PANEL * tiles.panel_step + tile * tiles.tile_step;
+                let at = tile * tiles.tile_step + first;
                 for (plane, p) in p.iter().enumerate() {
                     store(planes, plane * tiles.plane_step + at, PANEL, p);
                 }
@@ -250,7 +249,7 @@ mod body {
                     p[4][i] = even - odd;
                     p[5][i] = y3[i];
                 }
-                let at = first / PANEL * tiles.panel_step + tile * tiles.tile_step;
+                let at = tile * tiles.tile_step + first;
                 for (plane, p) in p.iter().enumerate() {
                     store(planes, plane * tiles.plane_step + at, PANEL, p);
                 }
@@ -271,7 +270,7 @@ mod body {
         for (first, lanes) in panels_of(tiles.channels) {
             let bias = load(bias, first, PANEL);
             for tile in 0..tiles.tiles {
-                let at = first / PANEL * tiles.panel_step + tile * tiles.tile_step;
+                let at = tile * tiles.tile_step + first;
                 let plane = |index: usize| load(planes, index * tiles.plane_step + at, PANEL);
                 let (m0, m1, m2, m3, m4, m5) = (plane(0), plane(1), plane(2), plane(3), plane(4), plane(5));
                 let mut y = [[0.0; PANEL]; TILE_OUT];
@@ -301,7 +300,7 @@ mod body {
             // What the tile before adds to the first two bins of this one.
             let (mut carry0, mut carry1) = ([0.0; PANEL], [0.0; PANEL]);
             for tile in 0..tiles.tiles {
-                let at = first / PANEL * tiles.panel_step + tile * tiles.tile_step;
+                let at = tile * tiles.tile_step + first;
                 let plane = |index: usize| load(planes, index * tiles.plane_step + at, PANEL);
                 let (m0, m1, m2, m3, m4, m5) = (plane(0), plane(1), plane(2), plane(3), plane(4), plane(5));
                 let mut d = [[0.0; PANEL]; TILE_OUT];

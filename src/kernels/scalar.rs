@@ -49,7 +49,7 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
 /// # Safety
 /// Every access that [`TapGradient`] describes lies within its slices and `sums`.
 pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
-    let TapGradient { input, offsets, step, depth, dy, dy_step, panel_step, .. } = *gradient;
+    let TapGradient { input, offsets, step, depth, dy, dy_step, .. } = *gradient;
     for panel in 0..gradient.panels {
         for (tap, offset) in offsets.iter().enumerate() {
             for k in 0..depth {
@@ -58,7 +58,7 @@ pub unsafe fn tap_gradient(gradient: &TapGradient<'_>, sums: *mut f32) {
                 let sums = unsafe { std::slice::from_raw_parts_mut(sums.add(at), PANEL) };
                 for m in 0..gradient.positions {
                     let x = input[offset + m * step + k];
-                    for (sum, &dy) in sums.iter_mut().zip(&dy[panel * panel_step + m * dy_step..]) {
+                    for (sum, &dy) in sums.iter_mut().zip(&dy[panel * PANEL + m * dy_step..]) {
                         *sum += x * dy;
                     }
                 }

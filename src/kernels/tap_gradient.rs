@@ -4,7 +4,7 @@ use super::{Kernels, PANEL};
 
 /// With `dy` the gradient of the outputs, for each panel, tap, value of depth and lane:
 ///
-/// `sums[panel][tap][k][lane] += Σ_m input[offsets[tap] + m · step + k] · dy[panel · panel_step + m · dy_step + lane]`,
+/// `sums[panel][tap][k][lane] += Σ_m input[offsets[tap] + m · step + k] · dy[m · dy_step + panel · PANEL + lane]`,
 ///
 /// the layout of [`super::pack_taps`].
 pub struct TapGradient<'a> {
@@ -22,8 +22,6 @@ pub struct TapGradient<'a> {
     pub dy: &'a [f32],
     /// Distance between the gradients of neighbouring positions.
     pub dy_step: usize,
-    /// Distance between panels of gradients.
-    pub panel_step: usize,
     /// Panels of output channels.
     pub panels: usize,
 }
@@ -34,7 +32,7 @@ impl TapGradient<'_> {
         let last = self.positions - 1;
         let reach = last * self.step + self.depth;
         assert!(self.offsets.iter().all(|offset| offset + reach <= self.input.len()), "input too short");
-        let reach = (self.panels - 1) * self.panel_step + last * self.dy_step + PANEL;
+        let reach = last * self.dy_step + self.panels * PANEL;
         assert!(reach <= self.dy.len(), "gradient too short");
         assert!(sums.len() >= self.panels * self.offsets.len() * self.depth * PANEL, "sums too short");
     }

@@ -146,16 +146,13 @@ proptest! {
         taps in 1usize..4,
         panels in 1usize..6,
         spread in 0usize..3,
-        side_by_side: bool,
     ) {
         let step = depth + spread;
         let offsets: Vec<usize> = (0..taps).map(|tap| tap * (step * 2 + 3)).collect();
         let input = noise(offsets[taps - 1] + (positions - 1) * step + depth, 1);
-        let (dy_step, panel_step) =
-            if side_by_side { (panels * PANEL + spread, PANEL) } else { (PANEL, positions * PANEL + spread) };
-        let dy = noise((panels - 1) * panel_step + (positions - 1) * dy_step + PANEL, 2);
-        let gradient =
-            TapGradient { input: &input, offsets: &offsets, step, positions, depth, dy: &dy, dy_step, panel_step, panels };
+        let dy_step = panels * PANEL + spread;
+        let dy = noise((positions - 1) * dy_step + panels * PANEL, 2);
+        let gradient = TapGradient { input: &input, offsets: &offsets, step, positions, depth, dy: &dy, dy_step, panels };
         let before = noise(panels * taps * depth * PANEL, 3);
         for kernels in Kernels::available() {
             let mut sums = before.clone();
@@ -166,7 +163,7 @@ proptest! {
                 let mut wanted = f64::from(before);
                 for m in 0..positions {
                     let x = f64::from(input[offsets[tap] + m * step + k]);
-                    wanted += x * f64::from(dy[panel * panel_step + m * dy_step + lane]);
+                    wanted += x * f64::from(dy[m * dy_step + panel * PANEL + lane]);
                 }
                 assert_close(kernels.name(), &[found], &[wanted as f32], 1.0 + positions as f32);
             }
@@ -208,13 +205,9 @@ proptest! {
         let mask = noise(bins * channels, 5);
         let panels = panels(channels);
         let count = (bins + 2).div_ceil(winograd::TILE_OUT);
-        let tiles = TileRow {
-            channels, low, tiles: count, plane_step: panels * (count * PANEL + 5) + 7, panel_step: count * PANEL + 5,
-            tile_step: PANEL,
-        };
-        let at = |plane: usize, tile: usize, c: usize| {
-            plane * tiles.plane_step + c / PANEL * tiles.panel_step + tile * tiles.tile_step + c % PANEL
-        };
+        let tile_step = panels * PANEL + 5;
+        let tiles = TileRow { channels, low, tiles: count, plane_step: count * tile_step + 7, tile_step };
+        let at = |plane: usize, tile: usize, c: usize| plane * tiles.plane_step + tile * tile_step + c;
         let row = noise(bins * channels, 6);
         let bin = |bin: isize, c: usize| match usize::try_from(bin) {
             Ok(bin) if bin < bins => row[bin * channels + c],
@@ -306,7 +299,6 @@ fn a_gradient_beyond_its_slice_is_refused() {
         depth: 4,
         dy: &[0.0; 2 * PANEL - 1],
         dy_step: PANEL,
-        panel_step: PANEL,
         panels: 1,
     };
     Kernels::detect().tap_gradient(&gradient, &mut [0.0; 4 * PANEL]);

@@ -247,7 +247,6 @@ impl Direct {
                     depth: self.depth,
                     dy,
                     dy_step: runs.steps[1],
-                    panel_step: PANEL,
                     panels: panels(filters),
                 };
                 kernels.tap_gradient(&gradient, sums);

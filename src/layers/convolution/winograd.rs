@@ -3,7 +3,8 @@
 //! Forward, `y = A^T [(G g) ⊙ (B^T d)]`. The gradients are the transposed steps: with `m = A dy`, the inputs get
 //! `B [(G g) ⊙ m]` and the filter `G^T [m ⊙ (B^T d)]`; so all three passes take half the products.
 //!
-//! A plane in scratch is `[channel panel][row][tile][PANEL]`: a panel of a product is then one more tap.
+//! A plane in scratch is `[row][tile][channels]`, so the tiles of many rows are evenly spaced positions of one tap product
+//! whose taps are the rows of the filter.
 
 use super::Geometry;
 use super::blocks::{Block, Cut, row_at};
@@ -28,29 +29,18 @@ pub struct Winograd {
     backward: [Aligned; TILE_IN],
 }
 
-/// A block's rows in scratch.
+/// A block's rows in scratch: values from plane to plane and from row to row, and the channels in whole panels.
 #[derive(Clone, Copy)]
 struct Planes {
-    /// Values of one row of one panel.
-    row: usize,
-    panel: usize,
     plane: usize,
-    panels: usize,
+    row: usize,
+    channels: usize,
 }
 
 impl Planes {
     fn new(tiles: usize, rows: usize, channels: usize) -> Self {
-        let row = tiles * PANEL;
-        let panels = channels / PANEL;
-        Self { row, panel: rows * row, plane: panels * rows * row, panels }
-    }
-
-    /// Where the taps of position 0 start: each row of `rows`, panel by panel.
-    fn offsets(self, rows: impl Iterator<Item = usize>, offsets: &mut Vec<usize>) {
-        offsets.clear();
-        for row in rows {
-            offsets.extend((0..self.panels).map(|panel| panel * self.panel + row * self.row));
-        }
+        let row = tiles * channels;
+        Self { plane: rows * row, row, channels }
     }
 }
 
@@ -109,8 +99,7 @@ impl Winograd {
             low: geometry.windows[1].padding[0],
             tiles: self.tiles,
             plane_step: planes.plane,
-            panel_step: planes.panel,
-            tile_step: PANEL,
+            tile_step: planes.channels,
         };
         let first = block.outputs.start as isize - geometry.windows[0].padding[0] as isize;
         for row in 0..rows {
@@ -139,7 +128,7 @@ impl Winograd {
         let rows = block.outputs.len();
         let (planes, inputs) = self.load(geometry, kernels, block, x, &mut scratch.inputs);
         let (times, dilation) = (geometry.settings.kernel[0], geometry.settings.dilation[0]);
-        planes.offsets((0..times).map(|time| time * dilation), &mut scratch.offsets);
+        set(&mut scratch.offsets, (0..times).map(|time| time * dilation * planes.row));
         let products = scratch.products.at_least(TILE_IN * rows * self.tiles * self.outputs);
         self.multiply(kernels, (planes, inputs), &scratch.offsets, &self.weights, (rows, self.outputs), products);
         let tiles = self.product_tiles(geometry.output.channels, 0, rows, self.outputs);
@@ -164,9 +153,9 @@ impl Winograd {
             let product = TapProduct {
                 input: &inputs[plane * planes.plane..][..planes.plane],
                 offsets,
-                step: PANEL,
+                step: planes.channels,
                 positions: rows * self.tiles,
-                depth: PANEL,
+                depth: planes.channels,
                 weights,
                 channels,
                 bias: None,
@@ -180,7 +169,7 @@ impl Winograd {
     /// How a row's tiles lie in products of `rows` rows.
     fn product_tiles(&self, channels: usize, low: usize, rows: usize, padded: usize) -> TileRow {
         let plane_step = rows * self.tiles * padded;
-        TileRow { channels, low, tiles: self.tiles, plane_step, panel_step: PANEL, tile_step: padded }
+        TileRow { channels, low, tiles: self.tiles, plane_step, tile_step: padded }
     }
 
     pub fn sums(&self, geometry: &Geometry) -> usize {
@@ -210,8 +199,7 @@ impl Winograd {
             low: 0,
             tiles: self.tiles,
             plane_step: planes.plane,
-            panel_step: planes.panel,
-            tile_step: PANEL,
+            tile_step: planes.channels,
         };
         for row in 0..rows {
             let index = first + row as isize;
@@ -228,29 +216,26 @@ impl Winograd {
         }
         // Plane 1 holds each tile's sum.
         let inside = before * planes.row..(before + outputs.len()) * planes.row;
-        for (panel, bias) in made[planes.plane..].chunks_exact(planes.panel.max(1)).zip(bias.chunks_exact_mut(PANEL)) {
-            kernels.add_columns(&panel[inside.clone()], bias);
-        }
+        kernels.add_columns(&made[planes.plane..][inside], bias);
 
         let (input_planes, x) = self.load(geometry, kernels, cut.block, cut.x, &mut scratch.inputs);
-        input_planes.offsets((0..times).map(|time| time * dilation), &mut scratch.offsets);
+        set(&mut scratch.offsets, (0..times).map(|time| time * dilation * input_planes.row));
         for (plane, sums) in sums.chunks_exact_mut(times * self.inputs * self.outputs).enumerate() {
             let gradient = TapGradient {
                 input: &x[plane * input_planes.plane..][..input_planes.plane],
                 offsets: &scratch.offsets,
-                step: PANEL,
+                step: input_planes.channels,
                 positions: outputs.len() * self.tiles,
-                depth: PANEL,
+                depth: input_planes.channels,
                 dy: &made[plane * planes.plane..][..planes.plane][before * planes.row..],
-                dy_step: PANEL,
-                panel_step: planes.panel,
-                panels: planes.panels,
+                dy_step: planes.channels,
+                panels: planes.channels / PANEL,
             };
             kernels.tap_gradient(&gradient, sums);
         }
 
         let Some(dx) = cut.dx.as_deref_mut() else { return };
-        planes.offsets((0..times).map(|time| reach - time * dilation), &mut scratch.offsets);
+        set(&mut scratch.offsets, (0..times).map(|time| (reach - time * dilation) * planes.row));
         let rows = inputs.len();
         let products = scratch.products.at_least(TILE_IN * rows * self.tiles * self.inputs);
         self.multiply(kernels, (planes, made), &scratch.offsets, &self.backward, (rows, self.inputs), products);
@@ -310,9 +295,14 @@ fn pack(
     });
 }
 
+fn set(offsets: &mut Vec<usize>, new: impl Iterator<Item = usize>) {
+    offsets.clear();
+    offsets.extend(new);
+}
+
 /// Makes a row of all planes zero.
 fn clear(planes: Planes, row: usize, made: &mut [f32]) {
-    for panel in made.chunks_exact_mut(planes.panel) {
-        panel[row * planes.row..][..planes.row].fill(0.0);
+    for plane in made.chunks_exact_mut(planes.plane) {
+        plane[row * planes.row..][..planes.row].fill(0.0);
     }
 }
