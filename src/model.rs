@@ -12,14 +12,14 @@ mod recipe;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use recipe::Recipe;
 
 use crate::network::{Architecture, Precision, Tensor, Weights};
 use crate::spectrogram::{Normalization, Settings};
 use crate::tokens::Tokens;
-use crate::{Error, Result};
+use crate::{Error, Result, atomic_file};
 
 const DESCRIPTION: &str = "model.toml";
 const WEIGHTS: &str = "weights.safetensors";
@@ -146,9 +146,10 @@ impl Model {
         let weights = weights.to_bytes(precision).map_err(|problem| Error::model(folder, problem))?;
         let description = self.recipe().to_text().map_err(|problem| Error::model(folder, problem))?;
         fs::create_dir_all(folder).map_err(Error::write(folder))?;
-        replace(&folder.join(TOKENS), self.tokens.to_text().as_bytes())?;
-        replace(&folder.join(WEIGHTS), &weights)?;
-        replace(&folder.join(DESCRIPTION), description.as_bytes())
+        let put = |name, bytes: &[u8]| atomic_file::write(&folder.join(name), |file| file.write_all(bytes));
+        put(TOKENS, self.tokens.to_text().as_bytes())?;
+        put(WEIGHTS, &weights)?;
+        put(DESCRIPTION, description.as_bytes())
     }
 
     fn assemble(folder: &Path, recipe: Recipe, mut weights: Weights, tokens: Tokens) -> Result<Self> {
@@ -166,22 +167,4 @@ impl Model {
         let normalization = mean.and_then(|mean| Ok(Normalization { mean, std: std? })).map_err(in_file(WEIGHTS))?;
         Self::new(recipe, normalization, weights, tokens).map_err(in_file(WEIGHTS))
     }
-}
-
-/// Puts `bytes` at `path` in one step, so that a reader sees the old file or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(name);
-    let write = || {
-        let mut file = fs::File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(|error| {
-        // The first error is the one to tell; the part is rubbish either way.
-        let _ = fs::remove_file(&part);
-        Error::write(path)(error)
-    })
 }

@@ -46,14 +46,16 @@ impl<'a> Compiled<'a> {
         self.weights[((out * self.group_depth() + channel) * times + time) * frequencies + frequency]
     }
 
-    /// The window over rows of `row` values.
-    pub fn window(&self, row: usize) -> RowWindowSettings {
+    /// The window over rows of `row` values, `input` of them given and the rest padding, `low` of it before them.
+    pub fn window(&self, input: usize, low: usize, row: usize) -> RowWindowSettings {
         let Convolution { kernel, stride, dilation, time_padding, .. } = *self.settings;
         RowWindowSettings {
             span: dilation[0] * (kernel[0] - 1) + 1,
             stride: stride[0],
             past: time_padding.past,
             future: time_padding.future,
+            input,
+            low,
             row,
             padding: 0.0,
         }
@@ -61,7 +63,9 @@ impl<'a> Compiled<'a> {
 
     fn padded_window(&self) -> RowWindowSettings {
         let padding = self.settings.frequency_padding;
-        self.window((padding.low + self.input.frequency + padding.high) * self.input.channels)
+        let channels = self.input.channels;
+        let row = (padding.low + self.input.frequency + padding.high) * channels;
+        self.window(self.input.len(), padding.low * channels, row)
     }
 
     /// Where the taps of output row 0, bin 0 start in rows of `row` values.
@@ -72,18 +76,9 @@ impl<'a> Compiled<'a> {
     }
 }
 
-/// Appends `rows` of `input` values each to a window whose rows begin with `low` values of padding.
-pub fn append_rows(window: &mut RowWindow, rows: &[f32], input: usize, low: usize) {
-    window.append(rows.len() / input, |index, row| {
-        row[low..low + input].copy_from_slice(&rows[index * input..][..input]);
-    });
-}
-
 /// A convolution as a tap product per output row, or per run of rows where these lie evenly.
 pub struct Direct {
     pub window: RowWindowSettings,
-    input: usize,
-    low: usize,
     output: FrameShape,
     /// Where each tap of output 0 starts.
     offsets: Vec<usize>,
@@ -135,8 +130,6 @@ impl Direct {
             .collect();
         Self {
             window,
-            input: input.len(),
-            low: settings.frequency_padding.low * input.channels,
             output,
             offsets,
             depth,
@@ -152,15 +145,7 @@ impl Direct {
     }
 
     pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
-        append_rows(window, rows, self.input, self.low);
-        if end {
-            window.append_future();
-        }
-        let outputs = window.ready();
-        let made = made.resize(outputs * self.output.len());
-        let input = window.values();
-        crew.share(made, self.output.len(), |first, made| self.rows(input, first, made, crew));
-        window.advance(outputs);
+        window.step(rows, end, self.output.len(), crew, made, |input, first, made| self.rows(input, first, made, crew));
     }
 
     /// The output rows from row `first` of the window on.
@@ -197,8 +182,6 @@ impl Direct {
 /// A convolution with one filter per channel.
 pub struct Depthwise {
     pub window: RowWindowSettings,
-    input: usize,
-    low: usize,
     output: FrameShape,
     offsets: Vec<usize>,
     /// Distance between the inputs of neighbouring bins, and from output row to row.
@@ -229,8 +212,6 @@ impl Depthwise {
             .collect();
         Self {
             window,
-            input: input.len(),
-            low: settings.frequency_padding.low * input.channels,
             output,
             offsets: convolution.offsets(window.row, times, frequencies),
             step: settings.stride[1] * input.channels,
@@ -242,14 +223,7 @@ impl Depthwise {
     }
 
     pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
-        append_rows(window, rows, self.input, self.low);
-        if end {
-            window.append_future();
-        }
-        let outputs = window.ready();
-        let made = made.resize(outputs * self.output.len());
-        let input = window.values();
-        crew.share(made, self.output.len(), |first, made| {
+        window.step(rows, end, self.output.len(), crew, made, |input, first, made| {
             let mut offsets = vec![0; self.offsets.len()];
             for (index, made) in made.chunks_exact_mut(self.output.channels).enumerate() {
                 let (row, bin) = (first + index / self.output.frequency, index % self.output.frequency);
@@ -261,6 +235,5 @@ impl Depthwise {
                 crew.kernels.depthwise(&convolution, made);
             }
         });
-        window.advance(outputs);
     }
 }

@@ -1,7 +1,6 @@
 //! Pooling over padded rows `[frequency, channels]`.
 
 use super::Crew;
-use super::convolution::append_rows;
 use super::window::{RowWindow, RowWindowSettings, Rows};
 use crate::network::{FrameShape, Layer};
 
@@ -15,8 +14,6 @@ pub enum Kind {
 pub struct Pooling {
     pub window: RowWindowSettings,
     kind: Kind,
-    input: usize,
-    low: usize,
     output: FrameShape,
     kernel: [usize; 2],
     stride: [usize; 2],
@@ -31,37 +28,25 @@ impl Pooling {
             stride: time.stride,
             past: time.padding[0],
             future: time.padding[1],
+            input: input.len(),
+            low: low * input.channels,
             row: (low + input.frequency + high) * input.channels,
             padding: match kind {
                 Kind::Max => f32::NEG_INFINITY,
                 Kind::Average => 0.0,
             },
         };
-        Self {
-            window,
-            kind,
-            input: input.len(),
-            low: low * input.channels,
-            output,
-            kernel: [time.kernel, frequency.kernel],
-            stride: [time.stride, frequency.stride],
-        }
+        Self { window, kind, output, kernel: [time.kernel, frequency.kernel], stride: [time.stride, frequency.stride] }
     }
 
     pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
-        append_rows(window, rows, self.input, self.low);
-        if end {
-            window.append_future();
-        }
-        let outputs = window.ready();
-        let made = made.resize(outputs * self.output.len());
-        let (input, row) = (window.values(), self.window.row);
+        let row = self.window.row;
         let channels = self.output.channels;
         let merge = |values: &mut [f32], others: &[f32]| match self.kind {
             Kind::Max => crew.kernels.maximum(values, others),
             Kind::Average => crew.kernels.add(values, others, false),
         };
-        crew.share(made, self.output.len(), |first, made| {
+        window.step(rows, end, self.output.len(), crew, made, |input, first, made| {
             let mut column = vec![0.0; row];
             for (index, made) in made.chunks_exact_mut(self.output.len()).enumerate() {
                 // Along time first, all bins at once; then along frequency.
@@ -79,6 +64,5 @@ impl Pooling {
                 }
             }
         });
-        window.advance(outputs);
     }
 }

@@ -1,5 +1,7 @@
 //! The rows a stage still needs: a sliding window over time.
 
+use super::Crew;
+
 /// How a stage looks at time.
 #[derive(Debug, Clone, Copy)]
 pub struct RowWindowSettings {
@@ -11,7 +13,11 @@ pub struct RowWindowSettings {
     pub past: usize,
     /// Padding rows after the last.
     pub future: usize,
-    /// Values in a row as stored.
+    /// Values in a row as it comes.
+    pub input: usize,
+    /// Padding values before them.
+    pub low: usize,
+    /// Values in a row as stored, padding on both sides included.
     pub row: usize,
     /// What padding is made of.
     pub padding: f32,
@@ -41,12 +47,33 @@ impl RowWindow {
         self.append_padding(self.settings.past);
     }
 
-    /// Appends `count` rows made by `fill(index, row)`; a row's padding must be left alone.
-    pub fn append(&mut self, count: usize, mut fill: impl FnMut(usize, &mut [f32])) {
-        let skipped = self.skip.min(count);
-        let row = self.settings.row;
-        for (index, row) in (skipped..).zip(self.space(count).chunks_exact_mut(row)) {
-            fill(index, row);
+    /// Takes `rows` and at the `end` the padding that stands for the future, and lets the crew make the outputs that are
+    /// then ready, `output` values each: `work(rows still needed, first, made)` makes those from output `first` on.
+    pub fn step(
+        &mut self,
+        rows: &[f32],
+        end: bool,
+        output: usize,
+        crew: &Crew,
+        made: &mut Rows,
+        work: impl Fn(&[f32], usize, &mut [f32]) + Sync,
+    ) {
+        self.append(rows);
+        if end {
+            self.append_future();
+        }
+        let outputs = self.ready();
+        let needed = self.values();
+        crew.share(made.resize(outputs * output), output, |first, made| work(needed, first, made));
+        self.advance(outputs);
+    }
+
+    fn append(&mut self, rows: &[f32]) {
+        let RowWindowSettings { input, low, row, .. } = self.settings;
+        let skipped = self.skip.min(rows.len() / input);
+        let rows = rows.chunks_exact(input);
+        for (space, values) in self.space(rows.len()).chunks_exact_mut(row).zip(rows.skip(skipped)) {
+            space[low..low + input].copy_from_slice(values);
         }
     }
 
@@ -64,7 +91,7 @@ impl RowWindow {
 
     fn append_padding(&mut self, count: usize) {
         let padding = self.settings.padding;
-        self.append(count, |_, row| row.fill(padding));
+        self.space(count).fill(padding);
     }
 
     /// Appends the padding rows that stand for the future.

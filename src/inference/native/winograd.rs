@@ -63,7 +63,7 @@ impl Winograd {
             }))
         });
         Self {
-            window: convolution.window(tiles * input.channels),
+            window: convolution.window(tiles * input.channels, 0, tiles * input.channels),
             input,
             output,
             low: settings.frequency_padding.low,
@@ -137,8 +137,7 @@ impl Winograd {
         let positions = made.len() / width * self.tiles;
         let offsets: Vec<usize> = (0..self.times).map(|t| (first + t * self.dilation) * self.window.row).collect();
         let mut products = products.chunks_exact_mut(products.len() / TILE_IN);
-        let products: [&mut [f32]; TILE_IN] = std::array::from_fn(|_| products.next().expect("one part a plane"));
-        let mut products = products;
+        let mut products: [&mut [f32]; TILE_IN] = std::array::from_fn(|_| products.next().expect("one part a plane"));
         for ((input, weights), products) in planes.iter().zip(&self.planes).zip(&mut products) {
             let product = TapProduct {
                 input,
