@@ -4,6 +4,7 @@
 //! class per step; merging its repeats and then removing its blanks gives the tokens it stands for.
 
 mod greedy;
+pub mod lm;
 pub mod loss;
 mod words;
 
