@@ -419,7 +419,7 @@ fn unknown_words_and_marks_score_as_unknown() {
 fn perplexity_counts_ends_and_unknown_words() {
     let (model, _) = learn("a b\na c\n", 2, &[]);
     let mut sum = Perplexity::default();
-    sum.read(&model, lines("a never\n\n  \n")).unwrap();
+    sum.add(&model, "a  never ");
     assert_eq!((sum.sentences, sum.words, sum.unknown), (1, 2, 1));
     // P(a | <s>) = 0.6, P(never | a) = 0.05, P(</s> | never) = 0.3
     assert!((sum.with_unknown() - (0.6f64 * 0.05 * 0.3).powf(-1.0 / 3.0)).abs() < 1e-4);
@@ -566,6 +566,10 @@ fn the_program_builds_converts_and_measures() {
         let said = String::from_utf8_lossy(&measured.stdout).into_owned();
         assert!(said.contains("unknown words: 1\nwords: 3\nsentences: 1\n"), "{said}");
     }
+    let json = dfcnn(&["lm", "perplexity", "x.lm", "-", "--json"], folder.path(), "a b\n\nc\n");
+    let types: Vec<serde_json::Value> =
+        String::from_utf8_lossy(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(types.iter().map(|line| &line["type"]).collect::<Vec<_>>(), ["sentence", "sentence", "perplexity"]);
     let wrong = dfcnn(&["lm", "build", "-"], folder.path(), &text);
     assert_eq!(wrong.status.code(), Some(2), "something to write is needed");
     let foreign = dfcnn(&["lm", "perplexity", "/dev/null", "-"], folder.path(), "");

@@ -1,5 +1,6 @@
 //! `dfcnn lm`: language models from text, between formats, and how good they are.
 
+use std::f64::consts::LN_10;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use dfcnn::atomic_file;
 use dfcnn::ctc::lm::compact::Compact;
 use dfcnn::ctc::lm::estimate::{self, Corpus, Options};
 use dfcnn::ctc::lm::{self, Lines, NGrams, Perplexity, arpa};
+use serde::Serialize;
 
 use super::Verbosity;
 
@@ -75,6 +77,29 @@ struct Measure {
     /// Texts, one sentence a line; - is standard input
     #[arg(value_name = "TEXT", required = true)]
     texts: Vec<PathBuf>,
+    /// Print JSON Lines: one object of type "sentence" for each sentence, then one of type "perplexity"
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line of type `sentence`.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "sentence")]
+struct SentenceLine {
+    log10_prob: f64,
+    words: u64,
+    unknown: u64,
+}
+
+/// The last line, of type `perplexity`; without text there is none.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "perplexity")]
+struct PerplexityLine {
+    perplexity: f64,
+    perplexity_without_unknown: f64,
+    unknown: u64,
+    words: u64,
+    sentences: u64,
 }
 
 /// Does what was asked.
@@ -125,19 +150,39 @@ fn measure(arguments: &Measure, verbosity: Verbosity) -> anyhow::Result<()> {
     let start = Instant::now();
     let model = lm::load(&arguments.model)?;
     verbosity.note(format_args!("loaded in {:.1} ms", start.elapsed().as_secs_f64() * 1e3));
+    let mut out = io::stdout().lock();
     let mut sum = Perplexity::default();
     let start = Instant::now();
     for path in &arguments.texts {
-        sum.read(&*model, lines(path)?)?;
+        let mut lines = lines(path)?;
+        while let Some(line) = lines.next()? {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let mut sentence = Perplexity::default();
+            sentence.add(&*model, line);
+            if arguments.json {
+                let Perplexity { words, unknown, .. } = sentence;
+                let line = SentenceLine { log10_prob: sentence.log_prob / LN_10, words, unknown };
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
+            }
+            sum += sentence;
+        }
     }
     let scores = sum.words + sum.sentences;
     verbosity.note(format_args!("{:.0} ns a score", start.elapsed().as_secs_f64() * 1e9 / scores.max(1) as f64));
-    let mut out = io::stdout().lock();
-    writeln!(out, "perplexity with unknown words: {:.2}", sum.with_unknown())?;
-    writeln!(out, "perplexity without unknown words: {:.2}", sum.without_unknown())?;
-    writeln!(out, "unknown words: {}", sum.unknown)?;
-    writeln!(out, "words: {}", sum.words)?;
-    writeln!(out, "sentences: {}", sum.sentences)?;
+    let (perplexity, perplexity_without_unknown) = (sum.with_unknown(), sum.without_unknown());
+    let Perplexity { unknown, words, sentences, .. } = sum;
+    if arguments.json {
+        let line = PerplexityLine { perplexity, perplexity_without_unknown, unknown, words, sentences };
+        writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        return Ok(());
+    }
+    writeln!(out, "perplexity with unknown words: {perplexity:.2}")?;
+    writeln!(out, "perplexity without unknown words: {perplexity_without_unknown:.2}")?;
+    writeln!(out, "unknown words: {unknown}")?;
+    writeln!(out, "words: {words}")?;
+    writeln!(out, "sentences: {sentences}")?;
     Ok(())
 }
 

@@ -123,7 +123,7 @@ impl NGrams {
                 let shorter = self.find(&words[1..]).map_or(0.0, |suffix| self.log_prob(order - 1, suffix));
                 let context = self.find(&words[..order - 1]);
                 let back_off = context.and_then(|context| self.back_off(order - 1, context)).unwrap_or(0.0);
-                self.levels[order - 1].log_probs[node] = shorter + back_off;
+                self.levels[order - 1].log_probs[node] = (shorter + back_off).clamp(f32::MIN, 0.0);
             }
         }
     }

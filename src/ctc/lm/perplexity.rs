@@ -1,7 +1,8 @@
 //! How well a model predicts a text.
 
-use super::{LanguageModel, Lines};
-use crate::Result;
+use std::ops::AddAssign;
+
+use super::LanguageModel;
 
 /// Sums over a text. A sentence's end counts as a word that was predicted, as in other tools.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -36,19 +37,6 @@ impl Perplexity {
         self.log_prob += f64::from(model.finish(&state));
     }
 
-    /// Adds a text, one sentence a line; blank lines are none.
-    ///
-    /// # Errors
-    /// When the text cannot be read.
-    pub fn read(&mut self, model: &(impl LanguageModel + ?Sized), mut lines: Lines) -> Result<()> {
-        while let Some(line) = lines.next()? {
-            if !line.trim().is_empty() {
-                self.add(model, line);
-            }
-        }
-        Ok(())
-    }
-
     /// Perplexity per word and sentence end, unknown words scored as `<unk>`. NaN for no text.
     pub fn with_unknown(&self) -> f64 {
         (-self.log_prob / (self.words + self.sentences) as f64).exp()
@@ -58,5 +46,15 @@ impl Perplexity {
     pub fn without_unknown(&self) -> f64 {
         let known = self.words + self.sentences - self.unknown;
         (-(self.log_prob - self.log_prob_unknown) / known as f64).exp()
+    }
+}
+
+impl AddAssign for Perplexity {
+    fn add_assign(&mut self, other: Self) {
+        self.sentences += other.sentences;
+        self.words += other.words;
+        self.unknown += other.unknown;
+        self.log_prob += other.log_prob;
+        self.log_prob_unknown += other.log_prob_unknown;
     }
 }
