@@ -1,11 +1,13 @@
 //! Learning from a dataset: the loop, the optimiser and what is around them.
 
+mod alarm;
 pub mod augment;
 pub mod checkpoint;
 pub mod clip;
 pub mod config;
 mod corpus;
 pub mod ema;
+mod examples;
 mod learner;
 mod loader;
 pub mod metrics;

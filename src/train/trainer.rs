@@ -14,21 +14,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
+use super::alarm;
 use super::augment::Augmenter;
 use super::checkpoint::{Folder, State};
 use super::config::{Budget, Config};
 use super::corpus::Corpus;
 use super::ema::Ema;
+use super::examples;
 use super::learner::{Learner, Rule, Step};
 use super::loader::{Batch, Loader};
-use super::metrics::{EvaluationLine, Line, Log, StepLine, Window};
+use super::metrics::{EvaluationLine, FiltersLine, Line, Log, StepLine, Window};
 use super::schedule::{Length, Progress, Schedule};
 use super::validation::Validation;
 use crate::dataset::batches::Batches;
 use crate::dataset::text::{Normalizer, Report, Selection};
 use crate::layers::Network;
 use crate::model::{Model, Recipe};
-use crate::network::{Precision, Weights};
+use crate::network::{Architecture, Layer, Precision, Weights};
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
@@ -40,11 +42,6 @@ const WINDOW: u64 = 10;
 const MOST_SKIPPED: u64 = 50;
 /// What the smoothed loss keeps per step.
 const SMOOTHING: f64 = 0.98;
-/// Steps of silence after which a network is said to have collapsed. Every network begins on the blank plateau, some stay
-/// for 700 steps.
-const BLANK_STEPS: u64 = 1500;
-/// How far the smoothed loss may rise above its lowest, in nats per label. A curriculum's longer utterances raise it less.
-const RISE: f64 = 1.5;
 /// Seconds of sound heard at once in validation, where no gradients are kept.
 const VALIDATION_BATCH_S: f64 = 30.0;
 
@@ -188,6 +185,7 @@ impl Trainer {
             optimizer: config.optimizer(),
             ema: Ema { decay: config.ema_decay },
             greatest_norm: config.greatest_norm,
+            label_smoothing: config.label_smoothing,
         };
         let open = |folder: &PathBuf| Validation::open(folder, &start.spectrogram, &start.tokens);
         let validations = config.dev.iter().map(open).collect::<Result<_>>()?;
@@ -232,7 +230,34 @@ impl Trainer {
     /// # Errors
     /// When data is damaged, nothing can be written, or too many steps in a row were not finite.
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(Event)) -> Result<End> {
-        let loader = Loader {
+        let loader = self.loader()?;
+        std::mem::take(&mut self.warnings).into_iter().for_each(|text| observe(Event::Warning(text)));
+        let (epoch, number) = (self.state.epoch, self.state.batch);
+        let (request, requests) = mpsc::channel();
+        let (out, batches) = mpsc::channel();
+        std::thread::scope(|scope| {
+            // Dropped at the end of the closure, which ends the thread.
+            let (request, batches) = (request, batches);
+            scope.spawn(move || loader.serve(epoch, number, &requests, &out));
+            self.steps(&request, &batches, stop, observe)
+        })
+    }
+
+    /// A page with `count` utterances of the first epoch as they were recorded and as augmentation changes them: one HTML
+    /// file that needs nothing else.
+    ///
+    /// # Errors
+    /// When data is damaged, or the run does not augment.
+    pub fn augmented(&self, count: usize) -> Result<String> {
+        let loader = self.loader()?;
+        if loader.augmenter.is_none() {
+            return Err(Error::setting("show-augmented", "nothing is augmented at --augment 0"));
+        }
+        examples::page(&loader.examples(count)?, self.start.spectrogram.bins())
+    }
+
+    fn loader(&self) -> Result<Loader> {
+        Ok(Loader {
             corpus: Arc::clone(&self.corpus),
             batches: self.batches.clone(),
             augmenter: self
@@ -245,16 +270,6 @@ impl Trainer {
             normalization: self.start.normalization.clone(),
             parts: self.config.parts,
             seed: self.config.seed.into(),
-        };
-        std::mem::take(&mut self.warnings).into_iter().for_each(|text| observe(Event::Warning(text)));
-        let (epoch, number) = (self.state.epoch, self.state.batch);
-        let (request, requests) = mpsc::channel();
-        let (out, batches) = mpsc::channel();
-        std::thread::scope(|scope| {
-            // Dropped at the end of the closure, which ends the thread.
-            let (request, batches) = (request, batches);
-            scope.spawn(move || loader.serve(epoch, number, &requests, &out));
-            self.steps(&request, &batches, stop, observe)
         })
     }
 
@@ -369,24 +384,8 @@ impl Trainer {
             let text = format!("step {}: augmentation begins at {smoothed:.2} nats per label", state.steps);
             observe(Event::Warning(text));
         }
-        let lowest = state.lowest_loss.map_or(smoothed, |lowest| lowest.min(smoothed));
-        state.lowest_loss = Some(if smoothed > lowest + RISE { smoothed } else { lowest });
-        if smoothed > lowest + RISE {
-            let text = format!(
-                "divergence: the loss per label is {smoothed:.2} nats and has been {lowest:.2}; begin anew from the best \
-                 model with a lower learning rate (--init-from)"
-            );
-            observe(Event::Warning(text));
-        }
-        let mostly_empty = 20 * step.outcome.empty >= 19 * step.outcome.utterances;
-        state.blank_steps = if mostly_empty { state.blank_steps + 1 } else { 0 };
-        if state.blank_steps > 0 && state.blank_steps.is_multiple_of(BLANK_STEPS) {
-            let text = format!(
-                "blank collapse: for {} steps the network has said nothing about 95 % of the utterances; begin with \
-                 short, clean utterances, smaller batches or a lower learning rate",
-                state.blank_steps
-            );
-            observe(Event::Warning(text));
+        for alarm in alarm::watch(state, smoothed, &step.outcome) {
+            observe(Event::Warning(alarm.to_string()));
         }
     }
 
@@ -412,6 +411,9 @@ impl Trainer {
                 Some(lines) => sets.push(lines),
                 None => return Ok(()),
             }
+        }
+        if let Some(filters) = first_filters(&start.architecture, &self.learner.average()) {
+            self.log.write(&Line::Filters(FiltersLine { step: self.state.steps, ..filters }))?;
         }
         // The first line of each is about the whole set.
         let best = sets.iter().map(|lines| lines[0].cer).sum::<f64>() / sets.len() as f64;
@@ -439,6 +441,18 @@ impl Trainer {
         observe(Event::Model(&folder));
         Ok(())
     }
+}
+
+/// The filters of the first layer, if it is a convolution that a screen can show.
+fn first_filters(architecture: &Architecture, weights: &Weights) -> Option<FiltersLine> {
+    const MOST: usize = 4096;
+    let first = architecture.layers().first()?;
+    let Layer::Convolution(convolution) = &first.layer else { return None };
+    let tensor = weights.get(&format!("{}.weight", first.name))?;
+    let (filter, kernel) = (tensor.values.len() / convolution.out_channels, convolution.kernel);
+    let shown = kernel[0] * kernel[1];
+    let filters = tensor.values.chunks_exact(filter).map(|filter| filter[..shown].to_vec()).collect();
+    (shown * convolution.out_channels <= MOST).then_some(FiltersLine { step: 0, kernel, filters })
 }
 
 fn open_corpus(config: &Config, recipe: &Recipe, tokens: &Tokens) -> Result<Corpus> {

@@ -120,13 +120,14 @@ impl Direct {
         type Task<'a> = (usize, Vec<(usize, usize)>, usize, &'a mut [f32]);
         crew.each(tasks, |(group, taps, first, packed): Task<'_>, _| {
             let lanes = PANEL.min(depth - first);
+            let taps: Vec<usize> = taps.iter().map(|(t, f)| t * frequencies + f).collect();
             for out in 0..filters {
-                let filter = &weights[geometry.index(group * filters + out, first, 0, 0)..];
-                for (tap, (t, f)) in taps.iter().enumerate() {
+                let filter =
+                    &weights[geometry.index(group * filters + out, first, 0, 0)..][..lanes * times * frequencies];
+                for (tap, &at) in taps.iter().enumerate() {
                     let packed = &mut packed[(tap * filters + out) * PANEL..][..lanes];
-                    for (lane, packed) in packed.iter_mut().enumerate() {
-                        *packed = filter[(lane * times + t) * frequencies + f];
-                    }
+                    let weights = filter[at..].iter().step_by(times * frequencies);
+                    packed.iter_mut().zip(weights).for_each(|(packed, &weight)| *packed = weight);
                 }
             }
         });
@@ -318,11 +319,16 @@ impl Direct {
     /// Brings sums into the order of the weights file.
     pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32], crew: &Crew) {
         let (filters, row, group_sums) = (geometry.filters(), self.places.len(), sums.len() / self.weights.len());
-        crew.rows(gradients, row, |first, gradients, _| {
-            for (out, gradients) in (first / row..).zip(gradients.chunks_exact_mut(row)) {
-                let (group, out) = (out / filters, out % filters);
-                let sums = &sums[group * group_sums + out / PANEL * self.panel_len() + out % PANEL..];
-                gradients.iter_mut().zip(&self.places).for_each(|(gradient, &place)| *gradient = sums[place]);
+        let panels = gradients.chunks_exact_mut(filters * row).enumerate().flat_map(|(group, gradients)| {
+            let sums = sums[group * group_sums..].chunks_exact(self.panel_len());
+            gradients.chunks_mut(PANEL * row).zip(sums)
+        });
+        crew.each(panels.collect(), |(gradients, sums): (&mut [f32], &[f32]), _| {
+            let lanes = gradients.len() / row;
+            for (index, &place) in self.places.iter().enumerate() {
+                for (lane, &sum) in sums[place..place + lanes].iter().enumerate() {
+                    gradients[lane * row + index] = sum;
+                }
             }
         });
     }
