@@ -65,7 +65,7 @@ impl LanguageModel for Bigram {
 /// Some numbers without order, the same each time.
 fn scattered(history: &[u32], word: u32) -> f32 {
     let seed = word * 7 + history.last().map_or(3, |last| last * 13 + 5);
-    -0.5 - (seed * 2_654_435 % 997) as f32 / 250.0
+    -0.5 - (seed.wrapping_mul(2_654_435) % 997) as f32 / 250.0
 }
 
 // ---- brute force
@@ -115,7 +115,12 @@ fn brute_force(rows: &[Vec<f32>], tokens: &Tokens, options: &BeamOptions) -> Vec
         .collect();
     readings.sort_by(|a, b| b.3.total_cmp(&a.3));
     let mut seen = Vec::new();
-    readings.retain(|reading| !seen.contains(&reading.0) && { seen.push(reading.0.clone()); true });
+    readings.retain(|reading| {
+        !seen.contains(&reading.0) && {
+            seen.push(reading.0.clone());
+            true
+        }
+    });
     readings
 }
 
@@ -326,7 +331,12 @@ fn plain(history: &[u32], word: u32) -> f32 {
 
 fn with_model() -> BeamOptions {
     let words = ["wreck", "recognise", "speech", "a", "nice", "beach", "we", "shaun", "shown", "has"];
-    BeamOptions { language_model: Some(Bigram::new(&words, plain)), lm_weight: 0.6, word_bonus: 1.5, ..BeamOptions::default() }
+    BeamOptions {
+        language_model: Some(Bigram::new(&words, plain)),
+        lm_weight: 0.6,
+        word_bonus: 1.5,
+        ..BeamOptions::default()
+    }
 }
 
 #[test]
@@ -346,7 +356,14 @@ fn the_language_model_chooses_among_what_sounds_alike() {
 fn words_have_the_times_at_which_they_were_heard() {
     let tokens = tokens(&LETTERS);
     let mut rows = spelled("we", &tokens, &[]);
-    let silence = vec![{ let mut row = vec![-12.0; 28]; row[0] = -0.001; row }; 100];
+    let silence = vec![
+        {
+            let mut row = vec![-12.0; 28];
+            row[0] = -0.001;
+            row
+        };
+        100
+    ];
     rows.extend(silence.clone());
     rows.extend(spelled(" has", &tokens, &[(2, 'e', -0.3)]));
     rows.extend(silence);

@@ -44,7 +44,9 @@ impl HotWord {
         let text = String::from_utf8(bytes).map_err(|_| Error::data(path, "not UTF-8; save it as UTF-8"))?;
         let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().enumerate();
         let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-        lines.map(|(index, line)| line.parse().map_err(|error| Error::line(path, index + 1, format!("{error}")))).collect()
+        lines
+            .map(|(index, line)| line.parse().map_err(|error| Error::line(path, index + 1, format!("{error}"))))
+            .collect()
     }
 }
 
@@ -57,7 +59,9 @@ impl FromStr for HotWord {
             None => (text, Self::DEFAULT_BOOST),
             Some((phrase, boost)) => match boost.trim().parse() {
                 Ok(boost) => (phrase, boost),
-                Err(_) => return Err(Error::setting(named(text), format!("{boost:?} is no number; write phrase:boost"))),
+                Err(_) => {
+                    return Err(Error::setting(named(text), format!("{boost:?} is no number; write phrase:boost")));
+                }
             },
         };
         let phrase = phrase.trim().to_owned();
@@ -110,8 +114,10 @@ impl HotWords {
         if phrases.len() > MAX_PHRASES {
             return Err(Error::setting("hot words", format!("{} phrases; at most {MAX_PHRASES}", phrases.len())));
         }
-        let characters: HashSet<char> =
-            (0..tokens.len() as u32).filter_map(|id| tokens.piece(id)).flat_map(|piece| piece.chars().collect::<Vec<_>>()).collect();
+        let characters: HashSet<char> = (0..tokens.len() as u32)
+            .filter_map(|id| tokens.piece(id))
+            .flat_map(|piece| piece.chars().collect::<Vec<_>>())
+            .collect();
         let separated = characters.contains(&' ');
         let mut hot = Self {
             states: vec![State::default()],
@@ -126,7 +132,10 @@ impl HotWords {
             let words: Vec<&str> = phrase.split_whitespace().collect();
             let path = hot.spell(&words, &characters).map_err(|problem| Error::setting(named(phrase), problem))?;
             if !(*boost > 0.0 && *boost <= MAX_BOOST) {
-                return Err(Error::setting(named(phrase), format!("the boost {boost} is not above 0 and at most {MAX_BOOST}")));
+                return Err(Error::setting(
+                    named(phrase),
+                    format!("the boost {boost} is not above 0 and at most {MAX_BOOST}"),
+                ));
             }
             if let Some(&end) = path.last() {
                 boosts.entry(end).and_modify(|old| *old = old.max(*boost)).or_insert(*boost);
@@ -160,7 +169,9 @@ impl HotWords {
             return Err(format!("more than {MAX_PHRASE_CHARS} characters"));
         }
         if let Some(foreign) = joined.chars().find(|c| !characters.contains(c)) {
-            return Err(format!("the model's vocabulary has no {foreign:?}; spell the phrase as the model writes text"));
+            return Err(format!(
+                "the model's vocabulary has no {foreign:?}; spell the phrase as the model writes text"
+            ));
         }
         if self.separated {
             self.words.extend(words.iter().map(|&word| word.to_owned()));
@@ -188,7 +199,8 @@ impl HotWords {
         let mut waiting = VecDeque::from([Self::ROOT]);
         while let Some(state) = waiting.pop_front() {
             for &(c, child) in &children[state as usize] {
-                let fail = if state == Self::ROOT { Self::ROOT } else { self.next(self.states[state as usize].fail, c) };
+                let fail =
+                    if state == Self::ROOT { Self::ROOT } else { self.next(self.states[state as usize].fail, c) };
                 let shorter = self.states[fail as usize];
                 let child_state = &mut self.states[child as usize];
                 child_state.fail = fail;
@@ -342,7 +354,9 @@ mod tests {
         std::fs::write(&path, "\u{feff}new york:4\r\n\n  siobhan \n").unwrap();
         let found: Vec<_> = HotWord::load(&path).unwrap().into_iter().map(|hot| (hot.phrase, hot.boost)).collect();
         assert_eq!(found, [("new york".to_owned(), 4.0), ("siobhan".to_owned(), HotWord::DEFAULT_BOOST)]);
-        for (bytes, reason) in [(&b"a\n\nb:x\n"[..], "hot.txt:3: "), (b"\xff\n", "UTF-8"), (&vec![b'a'; MAX_FILE_BYTES + 1], "bytes")] {
+        for (bytes, reason) in
+            [(&b"a\n\nb:x\n"[..], "hot.txt:3: "), (b"\xff\n", "UTF-8"), (&vec![b'a'; MAX_FILE_BYTES + 1], "bytes")]
+        {
             std::fs::write(&path, bytes).unwrap();
             assert!(HotWord::load(&path).unwrap_err().to_string().contains(reason));
         }

@@ -86,7 +86,16 @@ impl Hypothesis {
         let last = Emission { token: NONE, start_step: 0, end_step: 0, log_prob: 0.0 };
         let root = Tree::<Emission>::ROOT;
         let worth = context.worth;
-        Self { prefix: Prefixes::ROOT, blank: 0.0, non_blank: NEVER, total: 0.0, worth, last, before: root, recorded: root }
+        Self {
+            prefix: Prefixes::ROOT,
+            blank: 0.0,
+            non_blank: NEVER,
+            total: 0.0,
+            worth,
+            last,
+            before: root,
+            recorded: root,
+        }
     }
 
     fn score(&self) -> f64 {
@@ -214,9 +223,13 @@ impl BeamDecoder {
 
     fn step(&mut self, row: &[f32]) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let highest = row.iter().try_fold(f32::NEG_INFINITY, |highest, &log_prob| {
-            if log_prob.is_nan() { None } else { Some(highest.max(log_prob)) }
-        });
+        let highest =
+            row.iter().try_fold(
+                f32::NEG_INFINITY,
+                |highest, &log_prob| {
+                    if log_prob.is_nan() { None } else { Some(highest.max(log_prob)) }
+                },
+            );
         let row = highest.filter(|highest| highest.is_finite()).map(|highest| (row, f64::from(highest)));
         self.choose_tokens(row, &mut scratch.tokens);
         self.stay(row.map(|(row, _)| row), &mut scratch.stayed);
@@ -232,7 +245,9 @@ impl BeamDecoder {
         let Some((row, highest)) = row else { return };
         let log_probs = row.iter().enumerate().map(|(class, &log_prob)| (class as u32, f64::from(log_prob)));
         let least = highest - self.options.token_range;
-        tokens.extend(log_probs.filter(|&(class, log_prob)| class != self.blank && log_prob >= least && log_prob > NEVER));
+        tokens.extend(
+            log_probs.filter(|&(class, log_prob)| class != self.blank && log_prob >= least && log_prob > NEVER),
+        );
         if tokens.len() > self.options.most_tokens {
             tokens.select_nth_unstable_by(self.options.most_tokens - 1, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             tokens.truncate(self.options.most_tokens);
@@ -379,7 +394,11 @@ impl BeamDecoder {
         out[first..].reverse();
         let settled = out.len() - first;
         let best = self.beam[0].prefix;
-        let prefix = if settled == 0 { Prefixes::ROOT } else { self.prefixes.ancestor(best, self.prefixes.tokens(best) - settled) };
+        let prefix = if settled == 0 {
+            Prefixes::ROOT
+        } else {
+            self.prefixes.ancestor(best, self.prefixes.tokens(best) - settled)
+        };
 
         let recorded = |hypothesis: &Hypothesis| (hypothesis.recorded != NONE).then_some(hypothesis.recorded);
         let ends = self.beam.iter().flat_map(|hypothesis| recorded(hypothesis).into_iter().chain([hypothesis.before]));
@@ -403,7 +422,9 @@ impl BeamDecoder {
             let kept = trail.path_up(best.before).nth(MAX_OPEN_TOKENS / 2).unwrap_or_default();
             beam.retain(|hypothesis| trail.common(kept, hypothesis.before) == kept);
         }
-        beam.retain(|hypothesis| hypothesis.prefix == best.prefix || prefixes.tokens(hypothesis.prefix) <= MAX_OPEN_TOKENS);
+        beam.retain(|hypothesis| {
+            hypothesis.prefix == best.prefix || prefixes.tokens(hypothesis.prefix) <= MAX_OPEN_TOKENS
+        });
     }
 
     /// The open tokens of a hypothesis.
@@ -455,7 +476,9 @@ mod tests {
         let tokens = Tokens::parse("tokens.txt", "<b>\n<space>\na\nb\n").unwrap();
         let (blank, babble, letter, doubt) =
             ([0.0, -20.0, -20.0, -20.0], [-1.4, -1.3, -1.5, -1.4], [-9.0, -9.0, -0.1, -3.0], [-0.7, -9.0, -0.8, -9.0]);
-        for rows in [&[blank][..], &[babble], &[letter, blank], &[doubt], &[letter, babble, blank, blank], &[[f32::NAN; 4]]] {
+        for rows in
+            [&[blank][..], &[babble], &[letter, blank], &[doubt], &[letter, babble, blank, blank], &[[f32::NAN; 4]]]
+        {
             for score_range in [20.0, f64::INFINITY] {
                 let options = BeamOptions { width: 8, score_range, word_bonus: 0.5, ..BeamOptions::default() };
                 let mut decoder = BeamDecoder::new(&tokens, options).unwrap();

@@ -66,7 +66,8 @@ impl BeamOptions {
             return refuse("beam width", format!("{} is not in 1 … {MAX_WIDTH}; try 32", self.width));
         }
         if !(1..=self.width).contains(&self.nbest) {
-            let problem = format!("{} readings out of {} hypotheses; take fewer or a wider beam", self.nbest, self.width);
+            let problem =
+                format!("{} readings out of {} hypotheses; take fewer or a wider beam", self.nbest, self.width);
             return refuse("n-best", problem);
         }
         if self.most_tokens == 0 {
