@@ -50,11 +50,11 @@ impl LanguageModel for Bigram {
 
     fn score(&self, state: &LmState, word: &str) -> (f32, LmState) {
         let id = self.id(word);
-        ((self.ln_p)(state.words(), id), LmState::new(&[id]))
+        ((self.ln_p)(state.ids(), id), LmState::new(&[id]))
     }
 
     fn finish(&self, state: &LmState) -> f32 {
-        (self.ln_p)(state.words(), END)
+        (self.ln_p)(state.ids(), END)
     }
 
     fn knows(&self, word: &str) -> bool {

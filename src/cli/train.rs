@@ -80,6 +80,9 @@ struct Settings {
     /// Seconds of sound in a batch [default: 16]; memory and the number of steps depend on it
     #[arg(long, value_name = "SECONDS", conflicts_with = "resume")]
     batch_seconds: Option<f64>,
+    /// Parts of a batch that are computed and normalised apart [default: 2]: use as many as there are cores
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    parts: Option<usize>,
     /// Leave out shorter utterances [default: 0.3]
     #[arg(long, value_name = "SECONDS", conflicts_with = "resume")]
     shortest: Option<f64>,
@@ -235,6 +238,7 @@ impl Settings {
         }
         set(&mut config.seed, self.seed);
         set(&mut config.batch_s, self.batch_seconds);
+        set(&mut config.parts, self.parts);
         set(&mut config.shortest_s, self.shortest);
         set(&mut config.longest_s, self.longest);
         set(&mut config.curriculum_epochs, self.curriculum);

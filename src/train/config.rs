@@ -42,6 +42,9 @@ pub struct Config {
     pub budget: Budget,
     /// Seconds of sound in a batch.
     pub batch_s: f64,
+    /// Parts of a batch that walk through the network apart, each with batch statistics of its own. As many threads share
+    /// a step without waiting for one another.
+    pub parts: usize,
     /// Shorter utterances are left out, in seconds.
     pub shortest_s: f64,
     /// Longer utterances are left out, in seconds.
@@ -86,6 +89,7 @@ impl Config {
             seed: 1,
             budget,
             batch_s: 16.0,
+            parts: 2,
             shortest_s: 0.3,
             longest_s: 20.0,
             curriculum_epochs: 3,
@@ -123,6 +127,7 @@ impl Config {
             (weights, "data", "a weight must be from 0.01 to 100"),
             (budget, "budget", "must be positive"),
             (positive(self.batch_s), "batch-seconds", "must be positive"),
+            ((1..=64).contains(&self.parts), "parts", "must be from 1 to 64"),
             (self.longest_s > self.shortest_s, "longest", "must be greater than the shortest"),
             (positive(self.curriculum_longest_s), "curriculum-longest", "must be positive"),
             (positive(self.learning_rate.into()), "learning-rate", "must be positive"),

@@ -18,9 +18,15 @@ pub struct Batch {
     pub epoch: u64,
     /// Its place in the epoch.
     pub number: u64,
+    /// At least one; none is empty.
+    pub parts: Vec<Part>,
+    pub audio_s: f64,
+}
+
+/// Utterances that walk through the network together.
+pub struct Part {
     pub images: Images,
     pub labels: Vec<Vec<u32>>,
-    pub audio_s: f64,
     /// For dropout.
     pub seed: u64,
 }
@@ -36,6 +42,8 @@ pub struct Loader {
     pub architecture: Architecture,
     pub settings: Settings,
     pub normalization: Normalization,
+    /// Parts of a batch, as far as there are utterances.
+    pub parts: usize,
     pub seed: u64,
 }
 
@@ -68,8 +76,12 @@ impl Loader {
             read.push(columns);
         }
         let mut random = Random::for_item(self.seed, &[epoch, number]);
-        let seed = random.bits();
-        let (mut lengths, mut values) = (Vec::with_capacity(items.len()), Vec::new());
+        let mut parts = Vec::new();
+        parts.resize_with(self.parts.min(items.len()).max(1), || {
+            let images = Images { shape: FrameShape { frequency: bins, channels: 1 }, ..Images::default() };
+            Part { images, labels: Vec::new(), seed: random.bits() }
+        });
+        let mut frames = 0;
         for (place, utterance) in utterances.iter().enumerate() {
             let mut columns = read[place].clone();
             if let Some(augmenter) = self.augmenter.as_ref().filter(|_| augment) {
@@ -77,13 +89,14 @@ impl Loader {
                 augmenter.apply(&mut columns, &others, self.least_frames(&utterance.labels), &mut random);
             }
             columns.chunks_exact_mut(bins).for_each(|column| self.normalization.apply(column));
-            lengths.push(columns.len() / bins);
-            values.append(&mut columns);
+            frames += columns.len() / bins;
+            // The part with the least sound so far takes it.
+            let Some(part) = parts.iter_mut().min_by_key(|part| part.images.values.len()) else { continue };
+            part.images.lengths.push(columns.len() / bins);
+            part.images.values.append(&mut columns);
+            part.labels.push(utterance.labels.clone());
         }
-        let images = Images::new(FrameShape { frequency: bins, channels: 1 }, lengths, values);
-        let audio_s = seconds(images.frames(), &self.settings);
-        let labels = utterances.iter().map(|utterance| utterance.labels.clone()).collect();
-        Ok(Batch { epoch, number, images, labels, audio_s, seed })
+        Ok(Batch { epoch, number, parts, audio_s: seconds(frames, &self.settings) })
     }
 
     /// The fewest frames whose output can carry `labels`.

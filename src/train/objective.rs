@@ -24,6 +24,19 @@ pub struct Outcome {
     pub finite: bool,
 }
 
+impl Outcome {
+    /// What came of two parts of a batch.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            loss: self.loss + other.loss,
+            utterances: self.utterances + other.utterances,
+            labels: self.labels + other.labels,
+            empty: self.empty + other.empty,
+            finite: self.finite && other.finite,
+        }
+    }
+}
+
 /// Computes losses; keeps the gradient.
 pub struct Objective {
     blank: u32,

@@ -194,7 +194,7 @@ impl Trainer {
         let checkpoints = Folder::create(&folder.join("checkpoints"))?;
         Ok(Self {
             folder: folder.to_path_buf(),
-            learner: Learner::new(&start.architecture, &start.weights, rule, threads)?,
+            learner: Learner::new(&start.architecture, &start.weights, rule, config.parts, threads)?,
             schedule: config.schedule(length),
             log: Log::open(&folder.join("metrics.jsonl"), state.steps)?,
             corpus: Arc::new(corpus),
@@ -243,6 +243,7 @@ impl Trainer {
             architecture: self.start.architecture.clone(),
             settings: self.start.spectrogram.clone(),
             normalization: self.start.normalization.clone(),
+            parts: self.config.parts,
             seed: self.config.seed.into(),
         };
         std::mem::take(&mut self.warnings).into_iter().for_each(|text| observe(Event::Warning(text)));
@@ -377,7 +378,7 @@ impl Trainer {
             );
             observe(Event::Warning(text));
         }
-        let mostly_empty = 20 * step.outcome.empty >= 19 * batch.labels.len();
+        let mostly_empty = 20 * step.outcome.empty >= 19 * step.outcome.utterances;
         state.blank_steps = if mostly_empty { state.blank_steps + 1 } else { 0 };
         if state.blank_steps > 0 && state.blank_steps.is_multiple_of(BLANK_STEPS) {
             let text = format!(
