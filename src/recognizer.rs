@@ -20,17 +20,20 @@
 //! # }
 //! ```
 
+mod acoustics;
+
 use std::sync::Arc;
 
+pub use acoustics::Acoustics;
+
 use crate::Result;
-use crate::ctc::{Emission, GreedyDecoder, words};
-use crate::inference::Session;
-use crate::inference::native::{NativeNetwork, NativeSession};
+use crate::ctc::{Decoder, Decoding, Emission, beam, words};
+use crate::inference::native::NativeNetwork;
 use crate::model::{Model, Recipe};
-use crate::spectrogram::{Normalization, Spectrogram};
+use crate::spectrogram::Normalization;
 use crate::time::FrameClock;
 use crate::tokens::Tokens;
-use crate::transcript::{Event, Segment};
+use crate::transcript::{Alternative, Event, Segment};
 
 /// Samples that walk through all stages together, so that memory does not grow with the length of a push.
 const BLOCK_SAMPLES: usize = 16_384;
@@ -41,15 +44,17 @@ const LONG_SEGMENT_S: f64 = 30.0;
 const MAX_SEGMENT_TOKENS: usize = 2_000;
 
 /// How to recognise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Threads that compute, at least one. One is best for many streams at once or for small pushes.
     pub threads: usize,
+    /// How the network's output becomes text.
+    pub decoding: Decoding,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1 }
+        Self { threads: 1, decoding: Decoding::Greedy }
     }
 }
 
@@ -79,19 +84,22 @@ impl Engine {
     pub fn clock(&self) -> FrameClock {
         self.recipe.spectrogram.clock()
     }
+
+    /// The model's vocabulary.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
 }
 
 /// One stream of sound on its way to text.
 ///
 /// How the samples are split over calls of [`push`](Self::push) changes nothing but when partial results come.
 pub struct Recognizer {
-    spectrogram: Spectrogram,
-    session: Box<dyn Session>,
-    decoder: GreedyDecoder,
+    acoustics: Acoustics,
+    decoder: Decoder,
     reading: Reading,
     description: String,
-    /// `[n, bins]` and `[m, classes]`: what one stage hands to the next.
-    frames: Vec<f32>,
+    /// `[m, classes]`: what one stage hands to the next.
     log_probs: Vec<f32>,
 }
 
@@ -109,24 +117,23 @@ impl Recognizer {
     /// # Errors
     /// When an option cannot be carried out.
     pub fn with_engine(engine: &Engine, options: &Options) -> Result<Self> {
-        let Engine { recipe, normalization, tokens, network } = engine;
+        let Engine { recipe, tokens, network, .. } = engine;
         let clock = recipe.spectrogram.clock();
         let description = format!(
-            "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms",
+            "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms, {}",
             recipe.name,
             network.instruction_set(),
             options.threads,
             if options.threads == 1 { "" } else { "s" },
             clock.hops_ms(recipe.architecture.lookahead()),
             clock.window_ms(),
+            options.decoding,
         );
         Ok(Self {
-            spectrogram: Spectrogram::new(&recipe.spectrogram, Some(normalization.clone()))?,
-            session: Box::new(NativeSession::new(Arc::clone(network), options.threads)?),
-            decoder: GreedyDecoder::new(tokens.blank(), tokens.len()),
+            acoustics: Acoustics::new(engine, options.threads)?,
+            decoder: Decoder::new(tokens, &options.decoding)?,
             reading: Reading::new(tokens.clone(), clock, recipe.architecture.time_stride()),
             description,
-            frames: Vec::new(),
             log_probs: Vec::new(),
         })
     }
@@ -148,10 +155,8 @@ impl Recognizer {
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         for block in samples.chunks(BLOCK_SAMPLES) {
-            self.frames.clear();
-            self.spectrogram.push(block, &mut self.frames);
             self.log_probs.clear();
-            self.session.push(&self.frames, &mut self.log_probs)?;
+            self.acoustics.push(block, &mut self.log_probs)?;
             let mut emissions = Vec::new();
             self.decoder.push(&self.log_probs, &mut emissions);
             self.reading.push(emissions, &mut events);
@@ -166,23 +171,20 @@ impl Recognizer {
     /// When the engine fails; [`reset`](Self::reset) starts a new stream.
     pub fn finish(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        self.frames.clear();
-        self.spectrogram.finish(&mut self.frames);
         self.log_probs.clear();
-        self.session.push(&self.frames, &mut self.log_probs)?;
-        self.session.finish(&mut self.log_probs)?;
+        self.acoustics.finish(&mut self.log_probs)?;
         let mut emissions = Vec::new();
         self.decoder.push(&self.log_probs, &mut emissions);
         self.decoder.finish(&mut emissions);
         self.reading.push(emissions, &mut events);
+        self.reading.alternatives = self.reading.alternatives(self.decoder.readings());
         self.reading.finish(&mut events);
         Ok(events)
     }
 
     /// Forgets the stream; the next [`push`](Self::push) starts a new one.
     pub fn reset(&mut self) {
-        self.spectrogram.reset();
-        self.session.reset();
+        self.acoustics.reset();
         self.decoder.reset();
         self.reading.reset();
     }
@@ -194,13 +196,15 @@ struct Reading {
     clock: FrameClock,
     frames_per_step: usize,
     emissions: Vec<Emission>,
+    alternatives: Vec<Alternative>,
     /// What the last partial said.
     told: String,
 }
 
 impl Reading {
     fn new(tokens: Tokens, clock: FrameClock, frames_per_step: usize) -> Self {
-        Self { tokens, clock, frames_per_step, emissions: Vec::new(), told: String::new() }
+        let (emissions, alternatives, told) = Default::default();
+        Self { tokens, clock, frames_per_step, emissions, alternatives, told }
     }
 
     /// Takes tokens one by one, so that it does not matter how many come at a time.
@@ -221,11 +225,12 @@ impl Reading {
         begins_word && lasts_s >= LONG_SEGMENT_S || self.emissions.len() >= MAX_SEGMENT_TOKENS
     }
 
-    /// A partial, if with the token `open` it says something else than the last one.
-    fn partial(&mut self, open: Option<Emission>) -> Option<Event> {
+    /// A partial, if with the `open` tokens it says something else than the last one.
+    fn partial(&mut self, open: Vec<Emission>) -> Option<Event> {
+        let settled = self.emissions.len();
         self.emissions.extend(open);
         let segment = self.segment();
-        self.emissions.truncate(self.emissions.len() - usize::from(open.is_some()));
+        self.emissions.truncate(settled);
         let segment = segment.filter(|segment| segment.text != self.told)?;
         self.told.clone_from(&segment.text);
         Some(Event::Partial(segment))
@@ -233,13 +238,28 @@ impl Reading {
 
     /// Adds the final, if anything was said, and begins the next segment.
     fn finish(&mut self, events: &mut Vec<Event>) {
-        events.extend(self.segment().map(Event::Final));
+        let alternatives = std::mem::take(&mut self.alternatives);
+        events.extend(self.segment().map(|segment| Event::Final(Segment { alternatives, ..segment })));
         self.reset();
     }
 
     fn reset(&mut self) {
         self.emissions.clear();
+        self.alternatives.clear();
         self.told.clear();
+    }
+
+    /// The whole segment, which now ends with the first of `readings`, in all of them.
+    fn alternatives(&self, readings: &[beam::Reading]) -> Vec<Alternative> {
+        let last = readings.first().map_or(0, |best| best.emissions.len());
+        // A segment that began after the settled tokens has no other reading of its own.
+        let Some(settled) = self.emissions.len().checked_sub(last) else { return Vec::new() };
+        let alternative = |reading: &beam::Reading| {
+            let heard = self.emissions[..settled].iter().chain(&reading.emissions);
+            let text = self.tokens.text(&heard.map(|emission| emission.token).collect::<Vec<_>>());
+            Alternative { text, acoustic: reading.acoustic, language: reading.language, score: reading.score }
+        };
+        readings.iter().map(alternative).collect()
     }
 
     fn segment(&self) -> Option<Segment> {

@@ -24,6 +24,21 @@ pub struct Segment {
     pub end_s: f64,
     /// The words in the order they were said.
     pub words: Vec<Word>,
+    /// How else it may be read, best first, this reading among them. Empty in partials, and where nobody searched.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// One reading of a segment and how it was judged, in natural logarithms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alternative {
+    /// The words joined by single spaces; empty if the reading is that nothing was said.
+    pub text: String,
+    /// Of the text given the sound.
+    pub acoustic: f64,
+    /// Of the text by the language model; 0 without one.
+    pub language: f64,
+    /// Weighed together, with word bonus and hot words: what the readings are ordered by.
+    pub score: f64,
 }
 
 impl Segment {
@@ -31,7 +46,7 @@ impl Segment {
     pub fn new(words: Vec<Word>) -> Option<Self> {
         let (start_s, end_s) = (words.first()?.start_s, words.last()?.end_s);
         let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
-        Some(Self { text, start_s, end_s, words })
+        Some(Self { text, start_s, end_s, words, alternatives: Vec::new() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
+mod decoding;
 mod evaluate;
 mod inspect;
 pub mod interrupt;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use dfcnn::transcript::{Event, Segment, Word};
+use dfcnn::transcript::{Alternative, Event, Segment, Word};
 use dfcnn::{Error, Result};
 use serde::Serialize;
 
@@ -12,8 +12,8 @@ use serde::Serialize;
 pub enum Format {
     /// The text of each segment on a line; `names`: after the file's name.
     Text { names: bool },
-    /// One object a line; `partials`: also results that may still change.
-    Json { partials: bool },
+    /// One object a line; `partials`: also results that may still change; `alternatives`: also other readings.
+    Json { partials: bool, alternatives: bool },
 }
 
 /// A writer of results. Each line is flushed, so that a reader hears of it at once.
@@ -32,12 +32,15 @@ impl<W: Write> Output<W> {
     /// Writes what was recognised in `file`.
     pub fn event(&mut self, file: &str, event: &Event) -> Result<()> {
         match (self.format, event) {
-            (Format::Text { .. } | Format::Json { partials: false }, Event::Partial(_)) => Ok(()),
+            (Format::Text { .. } | Format::Json { partials: false, .. }, Event::Partial(_)) => Ok(()),
             (Format::Text { .. }, Event::Final(segment)) => self.text(file, &segment.text),
             (Format::Json { .. }, Event::Partial(segment)) => {
                 self.json(&Line::Partial { file, segment: segment.into() })
             }
-            (Format::Json { .. }, Event::Final(segment)) => self.json(&Line::Final { file, segment: segment.into() }),
+            (Format::Json { alternatives, .. }, Event::Final(segment)) => {
+                let alternatives = alternatives.then(|| segment.alternatives.iter().map(Into::into).collect());
+                self.json(&Line::Final { file, segment: segment.into(), alternatives })
+            }
         }
     }
 
@@ -90,6 +93,8 @@ enum Line<'a> {
         file: &'a str,
         #[serde(flatten)]
         segment: SegmentFields<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alternatives: Option<Vec<AlternativeFields<'a>>>,
     },
     End {
         file: &'a str,
@@ -117,6 +122,21 @@ struct WordFields<'a> {
     confidence: f64,
 }
 
+#[derive(Debug, Serialize)]
+struct AlternativeFields<'a> {
+    text: &'a str,
+    acoustic: f64,
+    language: f64,
+    score: f64,
+}
+
+impl<'a> From<&'a Alternative> for AlternativeFields<'a> {
+    fn from(alternative: &'a Alternative) -> Self {
+        let Alternative { text, acoustic, language, score } = alternative;
+        Self { text, acoustic: rounded(*acoustic), language: rounded(*language), score: rounded(*score) }
+    }
+}
+
 impl<'a> From<&'a Segment> for SegmentFields<'a> {
     fn from(segment: &'a Segment) -> Self {
         let word = |word: &'a Word| WordFields {
@@ -134,9 +154,9 @@ impl<'a> From<&'a Segment> for SegmentFields<'a> {
     }
 }
 
-/// Times are true to some hundredths of a second, so more than three decimals would pretend.
-fn rounded(seconds: f64) -> f64 {
-    (seconds * 1e3).round() / 1e3
+/// Times are true to some hundredths of a second and scores to less, so more than three decimals would pretend.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
 
 #[cfg(test)]
@@ -174,6 +194,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_those_of_the_protocol() {
+        let json = |partials, alternatives| Format::Json { partials, alternatives };
         let write = |output: &mut Output<&mut Vec<u8>>| {
             let Event::Final(segment) = said("one") else { unreachable!() };
             output.event("a.wav", &Event::Partial(segment.clone()))?;
@@ -188,7 +209,18 @@ mod tests {
             r#"{"type":"end","file":"a.wav","duration_s":1.0}"#,
             r#"{"type":"error","file":"b.wav","message":"b.wav: breaks off"}"#
         );
-        assert_eq!(written(Format::Json { partials: false }, write), rest);
-        assert_eq!(written(Format::Json { partials: true }, write), format!("{partial}\n{rest}"));
+        assert_eq!(written(json(false, false), write), rest);
+        assert_eq!(written(json(true, false), write), format!("{partial}\n{rest}"));
+        let write = |output: &mut Output<&mut Vec<u8>>| {
+            let Event::Final(mut segment) = said("one") else { unreachable!() };
+            segment.alternatives = ["one", ""]
+                .map(|text| Alternative { text: text.into(), acoustic: -0.12345, language: -3.0, score: -1.0 })
+                .into();
+            output.event("a.wav", &Event::Final(segment))
+        };
+        let scores = r#""acoustic":-0.123,"language":-3.0,"score":-1.0"#;
+        let alternatives = format!(r#""alternatives":[{{"text":"one",{scores}}},{{"text":"",{scores}}}]"#);
+        let line = rest.lines().next().unwrap().strip_suffix('}').unwrap();
+        assert_eq!(written(json(false, true), write), format!("{line},{alternatives}}}\n"));
     }
 }

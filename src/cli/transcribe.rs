@@ -9,6 +9,7 @@ use dfcnn::Error;
 use dfcnn::audio::{AudioStream, SourceFormat};
 use dfcnn::recognizer::{Options, Recognizer};
 
+use super::decoding::DecodingChoice;
 use super::output::{Format, Output};
 use super::progress::Progress;
 use super::{Cli, ModelChoice, Report, Verbosity};
@@ -38,16 +39,22 @@ pub struct Arguments {
     threads: u16,
     #[command(flatten)]
     model: ModelChoice,
+    #[command(flatten)]
+    decoding: DecodingChoice,
+    /// Also print the N best readings of what is final
+    #[arg(long, value_name = "N", requires = "json", help_heading = "Decoding")]
+    nbest: Option<usize>,
 }
 
 /// Transcribes every file; one that cannot be read is reported, and the next one is taken.
 pub fn run(arguments: Arguments, verbosity: Verbosity, report: Report) -> anyhow::Result<()> {
     let sources = arguments.sources()?;
     let model = arguments.model.load()?;
-    let recognizer = Recognizer::new(&model, &Options { threads: arguments.threads.into() })?;
+    let decoding = arguments.decoding.decoding(&model.tokens, arguments.nbest)?;
+    let recognizer = Recognizer::new(&model, &Options { threads: arguments.threads.into(), decoding })?;
     verbosity.note(recognizer.description());
     let format = match arguments.json {
-        true => Format::Json { partials: arguments.partials },
+        true => Format::Json { partials: arguments.partials, alternatives: arguments.nbest.is_some() },
         false => Format::Text { names: sources.len() > 1 },
     };
     let mut transcription = Transcription { recognizer, output: Output::new(io::stdout().lock(), format), verbosity };

@@ -58,9 +58,14 @@ impl GreedyDecoder {
         self.open
     }
 
-    /// Ends the stream: appends the token whose run was still open. The next `push` starts a new stream.
-    pub fn finish(&mut self, out: &mut Vec<Emission>) {
+    /// Ends a segment: appends the token whose run was still open. The next `push` goes on in the same stream.
+    pub fn end_segment(&mut self, out: &mut Vec<Emission>) {
         out.extend(self.open.take());
+    }
+
+    /// Ends the stream: as [`end_segment`](Self::end_segment), and the next `push` starts a new stream.
+    pub fn finish(&mut self, out: &mut Vec<Emission>) {
+        self.end_segment(out);
         self.reset();
     }
 

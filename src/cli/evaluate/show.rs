@@ -134,7 +134,7 @@ fn interval(rate: &ErrorRate, unit: Unit) -> Option<[f64; 2]> {
     rate.interval(|score| unit.of(score), SEED)
 }
 
-fn percent(rate: f64) -> String {
+pub fn percent(rate: f64) -> String {
     format!("{:.1}", 100.0 * rate)
 }
 
@@ -152,7 +152,7 @@ fn row(name: &str, utterances: String, errors: Errors, interval: Option<[f64; 2]
 }
 
 /// The first column flush left, the others right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
