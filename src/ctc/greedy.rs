@@ -77,7 +77,7 @@ impl GreedyDecoder {
 }
 
 /// The lowest of the most probable classes of a row, and its log-probability; `None` if the row holds NaN.
-fn best(row: &[f32]) -> Option<(u32, f32)> {
+pub fn best(row: &[f32]) -> Option<(u32, f32)> {
     let mut best = (0, row[0]);
     for (class, &log_prob) in row.iter().enumerate() {
         if log_prob.is_nan() {
