@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn silence_before_speech() {
         assert_eq!(ends([4, 2, 99], ".........."), [3, 6, 9]);
-        assert_eq!(ends([4, 2, 99], "...s"), []);
+        assert!(ends([4, 2, 99], "...s").is_empty());
     }
 
     #[test]

@@ -15,13 +15,15 @@ use cpu_time::ProcessTime;
 use dfcnn::Error;
 use dfcnn::dataset::manifest::Manifest;
 use dfcnn::dataset::text::{Dropped, Normalizer};
+use dfcnn::evaluate::calibration::Calibration;
 use dfcnn::evaluate::results::Results;
 use dfcnn::recognizer::{Engine, Options, Recognizer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::decoding::DecodingChoice;
 use super::interrupt::{self, Interrupted};
-use super::{ModelChoice, Report, Verbosity, threads};
+use super::segments::SegmentChoice;
+use super::{ModelChoice, Report, Verbosity, parallel, threads};
 use hear::Task;
 use show::{Costs, Show};
 use tune::Comparison;
@@ -53,6 +55,9 @@ pub struct Arguments {
     /// Show every utterance that was not heard right, the worst first
     #[arg(long)]
     errors: bool,
+    /// Show how far the confidence of words can be trusted
+    #[arg(long)]
+    calibration: bool,
     /// Print JSON Lines
     #[arg(long)]
     json: bool,
@@ -61,6 +66,8 @@ pub struct Arguments {
     strict: bool,
     #[command(flatten)]
     decoding: DecodingChoice,
+    #[command(flatten)]
+    segments: SegmentChoice,
 }
 
 /// What is asked for, and what of it cannot be done.
@@ -101,11 +108,11 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
         return Ok(());
     }
 
-    let options = Options { decoding: decodings.remove(0), ..Options::default() };
+    let options = arguments.segments.apply(Options { decoding: decodings.remove(0), ..Options::default() });
     verbosity.note(Recognizer::with_engine(&engine, &options)?.description());
     let (began, cpu) = (Instant::now(), ProcessTime::try_now());
-    let ears = (0..jobs.min(tasks.len())).map(|_| hear::text(&engine, &options)).collect::<dfcnn::Result<_>>()?;
-    let outcomes = hear::all(&tasks, ears, &stop, |outcome| {
+    let ears = (0..jobs.min(tasks.len())).map(|_| hear::words(&engine, &options)).collect::<dfcnn::Result<_>>()?;
+    let outcomes = parallel::all(&tasks, ears, &stop, |outcome| {
         bar.inc(1);
         !(arguments.strict && outcome.is_err())
     });
@@ -117,20 +124,25 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     }
 
     let mut results = Results::default();
+    let mut calibration = Calibration::default();
     let mut heard_s = 0.0;
     for (task, outcome) in tasks.iter().zip(outcomes) {
         match outcome {
             None => {} // after a failure with --strict
             Some(Err(error)) if arguments.strict => return Err(error.into()),
             Some(Err(error)) => failed.push(error),
-            Some(Ok((hypothesis, duration_s))) => {
+            Some(Ok((words, duration_s))) => {
                 heard_s += duration_s;
-                results.push(task.heard(hypothesis));
+                let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+                calibration.compare(&task.reference, words.iter().map(|word| (word.text.as_str(), word.confidence)));
+                results.push(task.heard(texts.join(" ")));
             }
         }
     }
     let costs = Costs { jobs, heard_s, wall_s, cpu_s, failed: failed.len(), dropped: dropped.len() };
-    let show = Show { results: &results, costs: &costs, speakers: arguments.speakers, errors: arguments.errors };
+    let calibration = arguments.calibration.then_some(&calibration);
+    let Arguments { speakers, errors, .. } = *arguments;
+    let show = Show { results: &results, calibration, costs: &costs, speakers, errors };
     let text = if arguments.json { show.json(&failed)? } else { show.text() };
     failed.into_iter().for_each(|error| report(error.into()));
     io::stdout().lock().write_all(text.as_bytes()).map_err(Error::write("-"))?;

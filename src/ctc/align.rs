@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn what_cannot_be_aligned_is_refused() {
         let row = [-1.0, -1.0, -1.0];
-        let problem = |steps: usize, labels: &[u32]| align(&row.repeat(steps), CLASSES, 0, labels).unwrap_err().to_string();
+        let problem =
+            |steps: usize, labels: &[u32]| align(&row.repeat(steps), CLASSES, 0, labels).unwrap_err().to_string();
         assert!(problem(2, &[1, 2, 1]).contains("needs 3 steps of the network, the sound has 2"));
         assert!(problem(2, &[1, 1]).contains("needs 3 steps"), "a blank must part them");
         assert!(problem(0, &[1]).contains("the sound has 0"));

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::edit_distance::{Step, align};
+
 /// Bins of equal width.
 const BINS: usize = 10;
 
@@ -43,6 +45,22 @@ impl Calibration {
         bin.confidence += confidence;
     }
 
+    /// Adds the words that were heard, each with its confidence, where `reference` was said. A word is right where an
+    /// [alignment](align) of both matches it with an equal one.
+    pub fn compare<'a>(&mut self, reference: &str, heard: impl Iterator<Item = (&'a str, f32)>) {
+        let reference: Vec<&str> = reference.split_whitespace().collect();
+        let (hypothesis, confidences): (Vec<&str>, Vec<f32>) = heard.unzip();
+        for step in align(&reference, &hypothesis) {
+            match step {
+                Step::Match { hypothesis, .. } => self.push(confidences[hypothesis].into(), true),
+                Step::Substitution { hypothesis, .. } | Step::Insertion { hypothesis } => {
+                    self.push(confidences[hypothesis].into(), false);
+                }
+                Step::Deletion { .. } => {}
+            }
+        }
+    }
+
     /// Each range of confidence, up to its end but for the last, and what is in it.
     pub fn bins(&self) -> impl Iterator<Item = (Range<f64>, Bin)> {
         let edge = |index: usize| index as f64 / BINS as f64;
@@ -75,7 +93,8 @@ mod tests {
     fn words_fall_into_bins() {
         let mut calibration = Calibration::default();
         assert_eq!((calibration.expected_error(), calibration.total().accuracy()), (None, None));
-        for (confidence, right) in [(0.0, false), (0.05, false), (0.55, true), (0.55, false), (1.0, true), (0.9, false)] {
+        for (confidence, right) in [(0.0, false), (0.05, false), (0.55, true), (0.55, false), (1.0, true), (0.9, false)]
+        {
             calibration.push(confidence, right);
         }
         let bins: Vec<_> = calibration.bins().filter(|(_, bin)| bin.words > 0).collect();
@@ -85,5 +104,14 @@ mod tests {
         // 2 × |0.025 − 0| + 2 × |0.55 − 0.5| + 2 × |0.95 − 0.5| over 6 words.
         assert!((calibration.expected_error().unwrap() - 1.05 / 6.0).abs() < 1e-12);
         assert_eq!((calibration.total().words, calibration.total().right), (6, 2));
+    }
+
+    #[test]
+    fn what_was_heard_right_is_right() {
+        let mut calibration = Calibration::default();
+        calibration.compare("the cat sat", [("the", 0.95), ("a", 0.15), ("bat", 0.35), ("sat", 0.95)].into_iter());
+        let counts: Vec<_> = calibration.bins().map(|(_, bin)| (bin.words, bin.right)).collect();
+        assert_eq!((counts[9], counts[1], counts[3]), ((2, 2), (1, 0), (1, 0)));
+        assert_eq!(calibration.total().words, 4);
     }
 }

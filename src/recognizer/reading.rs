@@ -67,7 +67,8 @@ pub struct Reading {
 
 impl Reading {
     pub fn new(tokens: Tokens, step_s: f64, min_confidence: f32) -> Self {
-        let (emissions, is_speech, told) = Default::default();
+        let (emissions, told) = Default::default();
+        let is_speech = min_confidence == 0.0;
         Self { has_spaces: has_spaces(&tokens), tokens, step_s, min_confidence, emissions, is_speech, told }
     }
 
@@ -109,7 +110,7 @@ impl Reading {
 
     pub fn reset(&mut self) {
         self.emissions.clear();
-        self.is_speech = false;
+        self.is_speech = self.min_confidence == 0.0;
         self.told.clear();
     }
 
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn pieces_and_languages_without_spaces() {
         let pieces = "<b>\n▁a\nb\n";
-        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab", 2)], "the piece's run has not ended");
+        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4)], "the second piece had no end before");
         assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab ab", 5), ("ab ab", 5)]);
         assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中文", 2), ("中文", 2)]);
     }
@@ -199,7 +200,9 @@ mod tests {
         let steps = |list: &str, path: &[u32]| {
             let tokens = Tokens::parse("tokens.txt", list).unwrap();
             let mut best_path = BestPath::new(&tokens);
-            let row = |class: u32| (0..tokens.len() as u32).map(|c| if c == class { -0.1 } else { -3.0 }).collect::<Vec<f32>>();
+            let row = |class: u32| {
+                (0..tokens.len() as u32).map(|c| if c == class { -0.1 } else { -3.0 }).collect::<Vec<f32>>()
+            };
             path.iter().map(|&class| best_path.push(&row(class))).collect::<Vec<Step>>()
         };
         use Step::{Gap, Silence, Speech, WordStart};

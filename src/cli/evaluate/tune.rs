@@ -11,6 +11,7 @@ use dfcnn::recognizer::Engine;
 use dfcnn::{Error, Result};
 use serde_json::json;
 
+use super::super::parallel;
 use super::hear::{self, Task};
 use super::show::{aligned, percent};
 
@@ -34,7 +35,7 @@ impl Comparison {
         mut tick: impl FnMut(),
     ) -> Result<(Self, Vec<Error>)> {
         let ears = (0..jobs.min(tasks.len())).map(|_| hear::log_probs(engine)).collect::<Result<Vec<_>>>()?;
-        let heard = hear::all(tasks, ears, stop, |_| {
+        let heard = parallel::all(tasks, ears, stop, |_| {
             tick();
             true
         });
@@ -109,7 +110,7 @@ fn decode(engine: &Engine, outputs: &[Output], decoding: &Decoding, jobs: usize,
     };
     let workers = (0..jobs.min(outputs.len())).map(|_| worker()).collect::<Result<Vec<_>>>()?;
     let mut results = Results::default();
-    for ((task, _), text) in outputs.iter().zip(hear::all(outputs, workers, stop, |_| true)) {
+    for ((task, _), text) in outputs.iter().zip(parallel::all(outputs, workers, stop, |_| true)) {
         if let Some(hypothesis) = text.transpose()? {
             results.push(task.heard(hypothesis));
         }
