@@ -1,5 +1,6 @@
 //! Learning from a dataset: the loop, the optimiser and what is around them.
 
+mod alarm;
 pub mod augment;
 pub mod checkpoint;
 pub mod clip;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
+use super::alarm;
 use super::augment::Augmenter;
 use super::checkpoint::{Folder, State};
 use super::config::{Budget, Config};
@@ -41,11 +42,6 @@ const WINDOW: u64 = 10;
 const MOST_SKIPPED: u64 = 50;
 /// What the smoothed loss keeps per step.
 const SMOOTHING: f64 = 0.98;
-/// Steps of silence after which a network is said to have collapsed. Every network begins on the blank plateau, some stay
-/// for 700 steps.
-const BLANK_STEPS: u64 = 1500;
-/// How far the smoothed loss may rise above its lowest, in nats per label. A curriculum's longer utterances raise it less.
-const RISE: f64 = 1.5;
 /// Seconds of sound heard at once in validation, where no gradients are kept.
 const VALIDATION_BATCH_S: f64 = 30.0;
 
@@ -388,24 +384,8 @@ impl Trainer {
             let text = format!("step {}: augmentation begins at {smoothed:.2} nats per label", state.steps);
             observe(Event::Warning(text));
         }
-        let lowest = state.lowest_loss.map_or(smoothed, |lowest| lowest.min(smoothed));
-        state.lowest_loss = Some(if smoothed > lowest + RISE { smoothed } else { lowest });
-        if smoothed > lowest + RISE {
-            let text = format!(
-                "divergence: the loss per label is {smoothed:.2} nats and has been {lowest:.2}; begin anew from the best \
-                 model with a lower learning rate (--init-from)"
-            );
-            observe(Event::Warning(text));
-        }
-        let mostly_empty = 20 * step.outcome.empty >= 19 * step.outcome.utterances;
-        state.blank_steps = if mostly_empty { state.blank_steps + 1 } else { 0 };
-        if state.blank_steps > 0 && state.blank_steps.is_multiple_of(BLANK_STEPS) {
-            let text = format!(
-                "blank collapse: for {} steps the network has said nothing about 95 % of the utterances; begin with \
-                 short, clean utterances, smaller batches or a lower learning rate",
-                state.blank_steps
-            );
-            observe(Event::Warning(text));
+        for alarm in alarm::watch(state, smoothed, &step.outcome) {
+            observe(Event::Warning(alarm.to_string()));
         }
     }
 

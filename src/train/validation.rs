@@ -100,7 +100,7 @@ impl Validation {
                 let reference = tokens.text(&self.corpus.utterances[index].labels);
                 let hypothesis = heard[index].clone();
                 let score = Score::of(&reference, &hypothesis);
-                worst.push((score.characters.total(), index));
+                worst.extend(Some((score.characters.total(), index)).filter(|&(errors, _)| errors > 0));
                 rate.push(None, score);
                 if place % indices.len().div_ceil(SAMPLES) == 0 {
                     samples.push(Sample { reference, hypothesis });

@@ -319,11 +319,16 @@ impl Direct {
     /// Brings sums into the order of the weights file.
     pub fn unpack(&self, geometry: &Geometry, sums: &[f32], gradients: &mut [f32], crew: &Crew) {
         let (filters, row, group_sums) = (geometry.filters(), self.places.len(), sums.len() / self.weights.len());
-        crew.rows(gradients, row, |first, gradients, _| {
-            for (out, gradients) in (first / row..).zip(gradients.chunks_exact_mut(row)) {
-                let (group, out) = (out / filters, out % filters);
-                let sums = &sums[group * group_sums + out / PANEL * self.panel_len() + out % PANEL..];
-                gradients.iter_mut().zip(&self.places).for_each(|(gradient, &place)| *gradient = sums[place]);
+        let panels = gradients.chunks_exact_mut(filters * row).enumerate().flat_map(|(group, gradients)| {
+            let sums = sums[group * group_sums..].chunks_exact(self.panel_len());
+            gradients.chunks_mut(PANEL * row).zip(sums)
+        });
+        crew.each(panels.collect(), |(gradients, sums): (&mut [f32], &[f32]), _| {
+            let lanes = gradients.len() / row;
+            for (index, &place) in self.places.iter().enumerate() {
+                for (lane, &sum) in sums[place..place + lanes].iter().enumerate() {
+                    gradients[lane * row + index] = sum;
+                }
             }
         });
     }

@@ -22,9 +22,9 @@ use direct::Direct;
 use winograd::Winograd;
 
 /// Most values that all parts' sums of weight gradients may hold together; few parts share a big layer.
-const PARTIAL_VALUES: usize = 5 << 19;
+const PARTIAL_VALUES: usize = 1 << 20;
 /// Parts that a batch's gradient is made of.
-const PARTS: [usize; 2] = [4, 32];
+const PARTS: [usize; 2] = [2, 32];
 
 /// A convolution's shapes.
 pub struct Geometry {
