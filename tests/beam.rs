@@ -60,6 +60,10 @@ impl LanguageModel for Bigram {
     fn knows(&self, word: &str) -> bool {
         self.id(word) != UNKNOWN
     }
+
+    fn begins(&self, start: &str) -> bool {
+        self.words.iter().any(|word| word.starts_with(start))
+    }
 }
 
 /// Some numbers without order, the same each time.

@@ -36,12 +36,16 @@ pub trait LanguageModel: Send + Sync {
     fn finish(&self, state: &LmState) -> f32;
     /// Whether the model has the word.
     fn knows(&self, word: &str) -> bool;
+    /// Whether some word of the model begins with `start`; a model that cannot tell says yes.
+    fn begins(&self, _start: &str) -> bool {
+        true
+    }
 }
 
 /// Reads a language model; until there is a reader, an error.
 ///
 /// # Errors
 /// Always.
-pub fn load(path: &std::path::Path) -> crate::Result<std::sync::Arc<dyn LanguageModel>> {
+pub fn load(path: &std::path::Path) -> crate::Result<Box<dyn LanguageModel>> {
     Err(crate::Error::data(path, "language models cannot be read yet"))
 }
