@@ -1,10 +1,12 @@
 //! `dfcnn train`: from data to a model.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, CommandFactory, ValueEnum};
+use dfcnn::atomic_file;
 use dfcnn::dataset::prepare::Options;
 use dfcnn::dataset::shards::Precision;
 use dfcnn::model::{Model, Recipe};
@@ -62,6 +64,9 @@ pub struct Arguments {
     #[command(flatten)]
     settings: Settings,
 
+    /// Write this many utterances before and after augmentation to RUN/augmented.html, then train
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
+    show_augmented: Option<u16>,
     /// Stop at sound that is missing or cannot be decoded
     #[arg(long)]
     strict: bool,
@@ -113,6 +118,9 @@ struct Settings {
     /// The greatest norm of a gradient [default: 1]
     #[arg(long, value_name = "NORM", conflicts_with = "resume")]
     clip: Option<f32>,
+    /// The part of the loss that wants all tokens alike [default: 0]
+    #[arg(long, value_name = "PART", conflicts_with = "resume")]
+    label_smoothing: Option<f32>,
     /// What the averaged weights keep per step [default: 0.999]; less at first
     #[arg(long, value_name = "PART", conflicts_with = "resume")]
     ema: Option<f32>,
@@ -149,6 +157,11 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
         arguments.start(budget.ok_or_else(no_budget)?, threads, verbosity, &stop)?
     };
     verbosity.warn(trainer.report().to_string().replace('\n', "; "));
+    if let Some(count) = arguments.show_augmented {
+        let (page, path) = (trainer.augmented(count.into())?, arguments.run.join("augmented.html"));
+        atomic_file::write(&path, |file| file.write_all(page.as_bytes()))?;
+        verbosity.warn(format_args!("wrote {}", path.display()));
+    }
     let mut display = Display::new(verbosity);
     let end = trainer.run(&stop, &mut |event| display.show(event))?;
     display.bar.finish_and_clear();
@@ -253,6 +266,7 @@ impl Settings {
         set(&mut config.decay, self.decay.map(decay));
         set(&mut config.weight_decay, self.weight_decay);
         set(&mut config.greatest_norm, self.clip);
+        set(&mut config.label_smoothing, self.label_smoothing);
         set(&mut config.ema_decay, self.ema);
         set(&mut config.augment, self.augment);
         set(&mut config.augment_after, self.augment_after);

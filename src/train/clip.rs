@@ -1,15 +1,29 @@
 //! Gradient clipping by global norm (Pascanu et al. 2013).
 
+use rayon::prelude::*;
+
 /// The Euclidean norm of all gradients together, before clipping; if it is above `greatest`, all are scaled down to it.
 /// A norm that is not finite comes back as it is and nothing is changed: skip that step.
 pub fn clip_global_norm(gradients: &mut [&mut [f32]], greatest: f32) -> f32 {
-    let square = |gradient: &[f32]| gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
-    let norm = gradients.iter().map(|gradient| square(gradient)).sum::<f64>().sqrt() as f32;
+    // Collected in order, so that the sum does not depend on who was first.
+    let squares: Vec<f64> = gradients.par_iter().with_max_len(1).map(|gradient| square(gradient)).collect();
+    let norm = squares.iter().sum::<f64>().sqrt() as f32;
     if norm.is_finite() && norm > greatest {
         let scale = greatest / norm;
-        gradients.iter_mut().flat_map(|gradient| gradient.iter_mut()).for_each(|g| *g *= scale);
+        gradients.par_iter_mut().with_max_len(1).for_each(|gradient| gradient.iter_mut().for_each(|g| *g *= scale));
     }
     norm
+}
+
+/// The sum of squares, in lanes that need not wait for one another.
+fn square(gradient: &[f32]) -> f64 {
+    let mut lanes = [0.0; 16];
+    let chunks = gradient.chunks_exact(lanes.len());
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(sum, &g)| *sum += f64::from(g) * f64::from(g));
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub struct Config {
     pub weight_decay: f32,
     /// Gradients of the loss per label are scaled down to this norm.
     pub greatest_norm: f32,
+    /// The part of the loss that wants all classes alike; 0 for none.
+    pub label_smoothing: f32,
     /// What the average of the weights keeps per step.
     pub ema_decay: f32,
     /// How strong augmentation is: 0 is none, 1 is [`Augmentation::default`].
@@ -100,6 +102,7 @@ impl Config {
             decay: Decay::Cosine,
             weight_decay: 1e-2,
             greatest_norm: 1.0,
+            label_smoothing: 0.0,
             ema_decay: 0.999,
             augment: 1.0,
             augment_after: 1.0,
@@ -134,6 +137,11 @@ impl Config {
             (part(self.last_learning_rate), "last-learning-rate", "must be a part of the greatest, from 0 to 1"),
             (part(self.weight_decay), "weight-decay", "must be from 0 to 1"),
             (positive(self.greatest_norm.into()), "clip", "must be positive"),
+            (
+                part(self.label_smoothing) && self.label_smoothing < 1.0,
+                "label-smoothing",
+                "must be at least 0 and below 1",
+            ),
             (part(self.ema_decay) && self.ema_decay < 1.0, "ema", "must be at least 0 and below 1"),
             ((0.0..=10.0).contains(&self.augment), "augment", "must be from 0 to 10"),
             (!self.augment_after.is_nan(), "augment-after", "must be a number"),

@@ -18,6 +18,8 @@ pub struct Rule {
     pub optimizer: AdamW,
     pub ema: Ema,
     pub greatest_norm: f32,
+    /// See [`Objective`].
+    pub label_smoothing: f32,
 }
 
 /// What came of a step.
@@ -79,7 +81,7 @@ impl Learner {
         let replica = || -> Result<Replica> {
             let mut network = Network::new(architecture, 0, (threads / parts).max(1))?;
             network.load(weights)?;
-            Ok(Replica { network, objective: Objective::new(0) })
+            Ok(Replica { network, objective: Objective::new(0, rule.label_smoothing) })
         };
         let replicas = (0..parts).map(|_| replica()).collect::<Result<Vec<_>>>()?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -116,7 +118,7 @@ impl Learner {
             let parameters = replicas[0].network.parameters_mut().iter_mut();
             let mut gradients: Vec<&mut [f32]> =
                 parameters.filter(|p| p.role.is_trained()).map(|p| &mut p.gradients[..]).collect();
-            norm = clip_global_norm(&mut gradients, rule.greatest_norm);
+            norm = pool.install(|| clip_global_norm(&mut gradients, rule.greatest_norm));
         }
         let skipped = !norm.is_finite();
         if skipped {
@@ -283,7 +285,8 @@ mod tests {
         let file: File = toml::from_str(LAYERS).unwrap();
         let architecture = Architecture::new(FrameShape { frequency: 5, channels: 1 }, file.layers).unwrap();
         let weights = Network::new(&architecture, 7, 1).unwrap().store();
-        let rule = Rule { optimizer: AdamW::default(), ema: Ema { decay: 0.9 }, greatest_norm: 1e9 };
+        let rule =
+            Rule { optimizer: AdamW::default(), ema: Ema { decay: 0.9 }, greatest_norm: 1e9, label_smoothing: 0.0 };
         let steps = |parts: &[&[usize]], threads| {
             let mut learner = Learner::new(&architecture, &weights, rule, 3, threads).unwrap();
             let steps: Vec<Step> = (1..4).map(|t| learner.step(&batch(parts), t, 1e-3)).collect();

@@ -31,6 +31,13 @@ pub struct Part {
     pub seed: u64,
 }
 
+/// An utterance as it was recorded and as augmentation changes it: normalised columns `[frames, bins]`.
+pub struct Example {
+    pub text: String,
+    pub before: Vec<f32>,
+    pub after: Vec<f32>,
+}
+
 /// Other utterances of the batch that may talk in the background.
 const MOST_VOICES: usize = 3;
 
@@ -66,15 +73,24 @@ impl Loader {
         }
     }
 
+    /// The first `count` utterances of the first epoch, before and after augmentation.
+    pub fn examples(&self, count: usize) -> Result<Vec<Example>> {
+        let mut examples = Vec::new();
+        for (number, items) in (0u64..).zip(self.batches.epoch(0)) {
+            let heard = |augment| self.columns(&items, augment, &mut Random::for_item(self.seed, &[0, number]));
+            for ((before, after), &item) in heard(false)?.into_iter().zip(heard(true)?).zip(&items) {
+                if examples.len() == count {
+                    return Ok(examples);
+                }
+                let text = self.corpus.entry(&self.corpus.utterances[item]).text.clone();
+                examples.push(Example { text, before, after });
+            }
+        }
+        Ok(examples)
+    }
+
     fn batch(&self, epoch: u64, number: u64, items: &[usize], augment: bool) -> Result<Batch> {
         let bins = self.settings.bins();
-        let utterances: Vec<_> = items.iter().map(|&item| &self.corpus.utterances[item]).collect();
-        let mut read = Vec::with_capacity(items.len());
-        for utterance in &utterances {
-            let mut columns = Vec::with_capacity(utterance.frames * bins);
-            self.corpus.read(utterance, &mut columns)?;
-            read.push(columns);
-        }
         let mut random = Random::for_item(self.seed, &[epoch, number]);
         let mut parts = Vec::new();
         parts.resize_with(self.parts.min(items.len()).max(1), || {
@@ -82,21 +98,37 @@ impl Loader {
             Part { images, labels: Vec::new(), seed: random.bits() }
         });
         let mut frames = 0;
-        for (place, utterance) in utterances.iter().enumerate() {
-            let mut columns = read[place].clone();
-            if let Some(augmenter) = self.augmenter.as_ref().filter(|_| augment) {
-                let others = draw_others(&read, place, &mut random);
-                augmenter.apply(&mut columns, &others, self.least_frames(&utterance.labels), &mut random);
-            }
-            columns.chunks_exact_mut(bins).for_each(|column| self.normalization.apply(column));
+        for (mut columns, &item) in self.columns(items, augment, &mut random)?.into_iter().zip(items) {
             frames += columns.len() / bins;
             // The part with the least sound so far takes it.
             let Some(part) = parts.iter_mut().min_by_key(|part| part.images.values.len()) else { continue };
             part.images.lengths.push(columns.len() / bins);
             part.images.values.append(&mut columns);
-            part.labels.push(utterance.labels.clone());
+            part.labels.push(self.corpus.utterances[item].labels.clone());
         }
         Ok(Batch { epoch, number, parts, audio_s: seconds(frames, &self.settings) })
+    }
+
+    /// The normalised columns of each utterance, which may talk in one another's background.
+    fn columns(&self, items: &[usize], augment: bool, random: &mut Random) -> Result<Vec<Vec<f32>>> {
+        let bins = self.settings.bins();
+        let mut read = Vec::with_capacity(items.len());
+        for &item in items {
+            let utterance = &self.corpus.utterances[item];
+            let mut columns = Vec::with_capacity(utterance.frames * bins);
+            self.corpus.read(utterance, &mut columns)?;
+            read.push(columns);
+        }
+        let mut made = read.clone();
+        for (place, columns) in made.iter_mut().enumerate() {
+            if let Some(augmenter) = self.augmenter.as_ref().filter(|_| augment) {
+                let others = draw_others(&read, place, random);
+                let labels = &self.corpus.utterances[items[place]].labels;
+                augmenter.apply(columns, &others, self.least_frames(labels), random);
+            }
+            columns.chunks_exact_mut(bins).for_each(|column| self.normalization.apply(column));
+        }
+        Ok(made)
     }
 
     /// The fewest frames whose output can carry `labels`.

@@ -17,6 +17,8 @@ pub enum Line {
     Step(StepLine),
     /// A validation set.
     Evaluation(EvaluationLine),
+    /// The first layer's filters.
+    Filters(FiltersLine),
 }
 
 /// The last few steps together. Losses are `null` if all of them were skipped.
@@ -67,6 +69,20 @@ pub struct EvaluationLine {
     pub utterances: usize,
     /// A few transcripts.
     pub samples: Vec<Sample>,
+    /// Those with the most wrong characters, the worst first.
+    pub worst: Vec<Sample>,
+}
+
+/// The first convolution's filters, averaged weights, at a validation (as in figure 4 of Zeiler & Fergus 2013).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FiltersLine {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Time and frequency extents of a filter.
+    pub kernel: [usize; 2],
+    /// The weights of the first input channel for each filter, `[time, frequency]`.
+    pub filters: Vec<Vec<f32>>,
 }
 
 /// What was said and what was heard.

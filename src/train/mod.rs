@@ -6,6 +6,7 @@ pub mod clip;
 pub mod config;
 mod corpus;
 pub mod ema;
+mod examples;
 mod learner;
 mod loader;
 pub mod metrics;

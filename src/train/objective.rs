@@ -38,15 +38,20 @@ impl Outcome {
 }
 
 /// Computes losses; keeps the gradient.
+///
+/// With label smoothing the gradient is that of `(1 − ε) · CTC + ε · Σ KL(uniform ‖ network)`, the sum being over the steps
+/// (Kim et al. 2018): no class may become impossible. What is reported is the CTC loss alone.
 pub struct Objective {
     blank: u32,
+    /// ε.
+    smoothing: f32,
     /// Of the loss per label, `[Σ steps, classes]`.
     pub gradient: Vec<f32>,
 }
 
 impl Objective {
-    pub fn new(blank: u32) -> Self {
-        Self { blank, gradient: Vec::new() }
+    pub fn new(blank: u32, smoothing: f32) -> Self {
+        Self { blank, smoothing, gradient: Vec::new() }
     }
 
     /// The loss of `log_probs` against each utterance's `labels`. An utterance with fewer steps than its labels take
@@ -62,7 +67,7 @@ impl Objective {
             rest = later;
             tasks.push((log_probs, labels, gradient));
         }
-        let blank = self.blank;
+        let (blank, smoothing) = (self.blank, self.smoothing);
         let results: Vec<_> = tasks
             .into_par_iter()
             .with_max_len(1)
@@ -70,6 +75,9 @@ impl Objective {
                 || CtcLoss::new(blank),
                 |ctc, (log_probs, labels, gradient)| {
                     let loss = ctc.loss_and_gradient(log_probs, classes, labels, gradient);
+                    if smoothing > 0.0 && loss.is_ok() {
+                        smooth(log_probs, classes, smoothing, gradient);
+                    }
                     (loss, labels.len(), log_probs.chunks_exact(classes).all(|row| is_greatest(row, blank)))
                 },
             )
@@ -93,7 +101,53 @@ impl Objective {
     }
 }
 
+/// The gradient with respect to the logits of the smoothed loss: `∂KL/∂logit = softmax − 1 / classes`.
+fn smooth(log_probs: &[f32], classes: usize, smoothing: f32, gradient: &mut [f32]) {
+    let uniform = 1.0 / classes as f32;
+    for (gradient, log_prob) in gradient.iter_mut().zip(log_probs) {
+        *gradient = (1.0 - smoothing) * *gradient + smoothing * (log_prob.exp() - uniform);
+    }
+}
+
 fn is_greatest(row: &[f32], class: u32) -> bool {
     let value = row[class as usize];
     row.iter().all(|&other| other <= value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::FrameShape;
+
+    /// Finite differences of the smoothed loss.
+    #[test]
+    fn smoothing_has_the_gradient_of_its_loss() {
+        let (classes, steps, smoothing) = (4, 5, 0.3);
+        let logits: Vec<f64> = (0..steps * classes).map(|index| ((index * 7 % 11) as f64 - 5.0) / 4.0).collect();
+        let labels = vec![vec![1, 3]];
+        let images = |logits: &[f64]| {
+            let rows = logits.chunks(classes).flat_map(|row| {
+                let sum = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+                row.iter().map(move |x| (x - sum) as f32)
+            });
+            Images::new(FrameShape { frequency: 1, channels: classes }, vec![steps], rows.collect())
+        };
+        let loss = |logits: &[f64]| {
+            let log_probs = images(logits);
+            let ctc = Objective::new(0, 0.0).evaluate(&log_probs, &labels).loss;
+            let kl: f64 = log_probs.values.iter().map(|&p| -f64::from(p) / classes as f64).sum();
+            ((1.0 - smoothing) * ctc + smoothing * kl) / 2.0 // two labels
+        };
+        let mut objective = Objective::new(0, smoothing as f32);
+        objective.evaluate(&images(&logits), &labels);
+        for index in 0..logits.len() {
+            let at = |shift: f64| {
+                let mut logits = logits.clone();
+                logits[index] += shift;
+                loss(&logits)
+            };
+            let difference = (at(1e-2) - at(-1e-2)) / 2e-2;
+            assert!((difference - f64::from(objective.gradient[index])).abs() < 1e-3, "{index}: {difference}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::metrics::{self, EvaluationLine, Line, StepLine};
+use super::metrics::{self, EvaluationLine, FiltersLine, Line, StepLine};
 use crate::evaluate::edit_distance::{Step, align};
 use crate::evaluate::error_rate::Score;
 use crate::{Error, Result};
@@ -22,6 +22,7 @@ struct Run {
     name: String,
     steps: Vec<StepLine>,
     evaluations: Vec<Evaluation>,
+    filters: Vec<FiltersLine>,
     /// Lines that could not be read.
     others: usize,
 }
@@ -35,6 +36,7 @@ struct Evaluation {
     cer: f64,
     words: u64,
     utterances: usize,
+    /// The worst first.
     transcripts: Vec<Transcript>,
 }
 
@@ -62,14 +64,15 @@ pub fn page(run: &Path) -> Result<String> {
     }
     let name = std::path::absolute(run).map_err(Error::read(run))?;
     let name = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-    let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
+    let (mut steps, mut evaluations, mut filters) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
         match line {
             Line::Step(line) => steps.push(line),
             Line::Evaluation(line) => evaluations.push(evaluation(line)),
+            Line::Filters(line) => filters.push(line),
         }
     }
-    let run = Run { name, steps: averaged(&steps, MOST_POINTS), evaluations, others };
+    let run = Run { name, steps: averaged(&steps, MOST_POINTS), evaluations, filters, others };
     let json = serde_json::to_string(&run).map_err(|error| Error::data(path, error.to_string()))?;
     // Nothing in the data may end the script that holds it.
     Ok(TEMPLATE.replacen(DATA, &json.replace('<', "\\u003c"), 1))
@@ -99,9 +102,10 @@ fn averaged(steps: &[StepLine], most: usize) -> Vec<StepLine> {
 
 /// Its transcripts become alignments, the worst first.
 fn evaluation(line: EvaluationLine) -> Evaluation {
-    let EvaluationLine { step, minutes, set, wer, cer, words, utterances, samples } = line;
+    let EvaluationLine { step, minutes, set, wer, cer, words, utterances, samples, mut worst } = line;
+    worst.extend(samples.into_iter().filter(|sample| !worst.contains(sample)).collect::<Vec<_>>());
     let mut transcripts: Vec<Transcript> =
-        samples.iter().map(|sample| transcript(&sample.reference, &sample.hypothesis)).collect();
+        worst.iter().map(|sample| transcript(&sample.reference, &sample.hypothesis)).collect();
     let badness = |transcript: &Transcript| transcript.wer.unwrap_or(f64::INFINITY);
     transcripts.sort_by(|a, b| badness(b).total_cmp(&badness(a)));
     Evaluation { step, minutes, set, wer, cer, words, utterances, transcripts }

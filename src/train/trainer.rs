@@ -19,16 +19,17 @@ use super::checkpoint::{Folder, State};
 use super::config::{Budget, Config};
 use super::corpus::Corpus;
 use super::ema::Ema;
+use super::examples;
 use super::learner::{Learner, Rule, Step};
 use super::loader::{Batch, Loader};
-use super::metrics::{EvaluationLine, Line, Log, StepLine, Window};
+use super::metrics::{EvaluationLine, FiltersLine, Line, Log, StepLine, Window};
 use super::schedule::{Length, Progress, Schedule};
 use super::validation::Validation;
 use crate::dataset::batches::Batches;
 use crate::dataset::text::{Normalizer, Report, Selection};
 use crate::layers::Network;
 use crate::model::{Model, Recipe};
-use crate::network::{Precision, Weights};
+use crate::network::{Architecture, Layer, Precision, Weights};
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
@@ -188,6 +189,7 @@ impl Trainer {
             optimizer: config.optimizer(),
             ema: Ema { decay: config.ema_decay },
             greatest_norm: config.greatest_norm,
+            label_smoothing: config.label_smoothing,
         };
         let open = |folder: &PathBuf| Validation::open(folder, &start.spectrogram, &start.tokens);
         let validations = config.dev.iter().map(open).collect::<Result<_>>()?;
@@ -232,7 +234,34 @@ impl Trainer {
     /// # Errors
     /// When data is damaged, nothing can be written, or too many steps in a row were not finite.
     pub fn run(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(Event)) -> Result<End> {
-        let loader = Loader {
+        let loader = self.loader()?;
+        std::mem::take(&mut self.warnings).into_iter().for_each(|text| observe(Event::Warning(text)));
+        let (epoch, number) = (self.state.epoch, self.state.batch);
+        let (request, requests) = mpsc::channel();
+        let (out, batches) = mpsc::channel();
+        std::thread::scope(|scope| {
+            // Dropped at the end of the closure, which ends the thread.
+            let (request, batches) = (request, batches);
+            scope.spawn(move || loader.serve(epoch, number, &requests, &out));
+            self.steps(&request, &batches, stop, observe)
+        })
+    }
+
+    /// A page with `count` utterances of the first epoch as they were recorded and as augmentation changes them: one HTML
+    /// file that needs nothing else.
+    ///
+    /// # Errors
+    /// When data is damaged, or the run does not augment.
+    pub fn augmented(&self, count: usize) -> Result<String> {
+        let loader = self.loader()?;
+        if loader.augmenter.is_none() {
+            return Err(Error::setting("show-augmented", "nothing is augmented at --augment 0"));
+        }
+        examples::page(&loader.examples(count)?, self.start.spectrogram.bins())
+    }
+
+    fn loader(&self) -> Result<Loader> {
+        Ok(Loader {
             corpus: Arc::clone(&self.corpus),
             batches: self.batches.clone(),
             augmenter: self
@@ -245,16 +274,6 @@ impl Trainer {
             normalization: self.start.normalization.clone(),
             parts: self.config.parts,
             seed: self.config.seed.into(),
-        };
-        std::mem::take(&mut self.warnings).into_iter().for_each(|text| observe(Event::Warning(text)));
-        let (epoch, number) = (self.state.epoch, self.state.batch);
-        let (request, requests) = mpsc::channel();
-        let (out, batches) = mpsc::channel();
-        std::thread::scope(|scope| {
-            // Dropped at the end of the closure, which ends the thread.
-            let (request, batches) = (request, batches);
-            scope.spawn(move || loader.serve(epoch, number, &requests, &out));
-            self.steps(&request, &batches, stop, observe)
         })
     }
 
@@ -413,6 +432,9 @@ impl Trainer {
                 None => return Ok(()),
             }
         }
+        if let Some(filters) = first_filters(&start.architecture, &self.learner.average()) {
+            self.log.write(&Line::Filters(FiltersLine { step: self.state.steps, ..filters }))?;
+        }
         // The first line of each is about the whole set.
         let best = sets.iter().map(|lines| lines[0].cer).sum::<f64>() / sets.len() as f64;
         for mut line in sets.into_iter().flatten() {
@@ -439,6 +461,18 @@ impl Trainer {
         observe(Event::Model(&folder));
         Ok(())
     }
+}
+
+/// The filters of the first layer, if it is a convolution that a screen can show.
+fn first_filters(architecture: &Architecture, weights: &Weights) -> Option<FiltersLine> {
+    const MOST: usize = 4096;
+    let first = architecture.layers().first()?;
+    let Layer::Convolution(convolution) = &first.layer else { return None };
+    let tensor = weights.get(&format!("{}.weight", first.name))?;
+    let (filter, kernel) = (tensor.values.len() / convolution.out_channels, convolution.kernel);
+    let shown = kernel[0] * kernel[1];
+    let filters = tensor.values.chunks_exact(filter).map(|filter| filter[..shown].to_vec()).collect();
+    (shown * convolution.out_channels <= MOST).then_some(FiltersLine { step: 0, kernel, filters })
 }
 
 fn open_corpus(config: &Config, recipe: &Recipe, tokens: &Tokens) -> Result<Corpus> {

@@ -16,8 +16,9 @@ use crate::network::FrameShape;
 use crate::spectrogram::{Normalization, Settings};
 use crate::tokens::Tokens;
 
-/// Transcripts that are shown.
+/// Transcripts that are shown, and worst ones that the report shows.
 const SAMPLES: usize = 5;
+const WORST: usize = 20;
 
 /// One dataset to validate with.
 pub struct Validation {
@@ -94,15 +95,22 @@ impl Validation {
         }
         let line = |(set, indices): (String, Vec<usize>)| {
             let mut rate = ErrorRate::default();
-            let mut samples = Vec::new();
+            let (mut samples, mut worst) = (Vec::new(), Vec::new());
             for (place, &index) in indices.iter().enumerate() {
                 let reference = tokens.text(&self.corpus.utterances[index].labels);
                 let hypothesis = heard[index].clone();
-                rate.push(None, Score::of(&reference, &hypothesis));
+                let score = Score::of(&reference, &hypothesis);
+                worst.push((score.characters.total(), index));
+                rate.push(None, score);
                 if place % indices.len().div_ceil(SAMPLES) == 0 {
                     samples.push(Sample { reference, hypothesis });
                 }
             }
+            worst.sort_by_key(|&(errors, index)| (std::cmp::Reverse(errors), index));
+            let sample = |&(_, index): &(u64, usize)| Sample {
+                reference: tokens.text(&self.corpus.utterances[index].labels),
+                hypothesis: heard[index].clone(),
+            };
             let Score { words, characters } = rate.total();
             EvaluationLine {
                 set,
@@ -111,6 +119,7 @@ impl Validation {
                 words: words.reference,
                 utterances: indices.len(),
                 samples,
+                worst: worst.iter().take(WORST).map(sample).collect(),
                 ..EvaluationLine::default()
             }
         };

@@ -120,13 +120,14 @@ impl Direct {
         type Task<'a> = (usize, Vec<(usize, usize)>, usize, &'a mut [f32]);
         crew.each(tasks, |(group, taps, first, packed): Task<'_>, _| {
             let lanes = PANEL.min(depth - first);
+            let taps: Vec<usize> = taps.iter().map(|(t, f)| t * frequencies + f).collect();
             for out in 0..filters {
-                let filter = &weights[geometry.index(group * filters + out, first, 0, 0)..];
-                for (tap, (t, f)) in taps.iter().enumerate() {
+                let filter =
+                    &weights[geometry.index(group * filters + out, first, 0, 0)..][..lanes * times * frequencies];
+                for (tap, &at) in taps.iter().enumerate() {
                     let packed = &mut packed[(tap * filters + out) * PANEL..][..lanes];
-                    for (lane, packed) in packed.iter_mut().enumerate() {
-                        *packed = filter[(lane * times + t) * frequencies + f];
-                    }
+                    let weights = filter[at..].iter().step_by(times * frequencies);
+                    packed.iter_mut().zip(weights).for_each(|(packed, &weight)| *packed = weight);
                 }
             }
         });

@@ -27,6 +27,8 @@ pub struct Augmentation {
     pub tilt_db: (f32, Range<f32>),
     /// Probability of a telephone's band.
     pub telephone: f32,
+    /// Probability of a speech codec and the range of the ratio of sound to its noise in dB.
+    pub codec_db: (f32, Range<f32>),
     /// Probability of a room and the range of its reverberation time in seconds.
     pub room_s: (f32, Range<f32>),
     /// Probability of coloured noise and the range of its signal-to-noise ratio in dB.
@@ -47,6 +49,7 @@ impl Default for Augmentation {
             gain_db: (1.0, -15.0..15.0),
             tilt_db: (0.5, -4.0..4.0),
             telephone: 0.1,
+            codec_db: (0.1, 6.0..20.0),
             room_s: (0.3, 0.1..0.8),
             noise_db: (0.4, 5.0..30.0),
             babble_db: (0.2, 5.0..25.0),
@@ -67,6 +70,7 @@ impl Augmentation {
             gain_db: often(&self.gain_db),
             tilt_db: often(&self.tilt_db),
             telephone: (self.telephone * strength).min(1.0),
+            codec_db: often(&self.codec_db),
             room_s: often(&self.room_s),
             noise_db: often(&self.noise_db),
             babble_db: often(&self.babble_db),
@@ -152,6 +156,9 @@ impl Augmenter {
             colour::band(&mut gains_db, &self.centres_hz, band_hz, 48.0);
         }
         colour::apply(columns, &gains_db);
+        if let Some(ratio_db) = draw(&a.codec_db, random) {
+            power::encode(columns, bins, ratio_db, random);
+        }
     }
 
     fn to_power(&self, columns: &mut [f32]) {
@@ -205,6 +212,7 @@ mod tests {
             gain_db: never(),
             tilt_db: never(),
             telephone: 0.0,
+            codec_db: never(),
             room_s: never(),
             noise_db: never(),
             babble_db: never(),

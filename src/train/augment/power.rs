@@ -36,6 +36,24 @@ pub fn coloured_noise(frames: usize, centres_hz: &[f64], exponent: f32, random: 
     (0..frames).flat_map(|_| levels.iter()).map(|level| level * 0.5 * (exponential() + exponential())).collect()
 }
 
+/// What a speech codec at a low rate does to power `[frames, bins]`: noise that follows the spectrum of each frame
+/// `ratio_db` below it, and may fill what lies between its peaks (the noise shaping of CELP, Schroeder & Atal 1985).
+pub fn encode(power: &mut [f32], bins: usize, ratio_db: f32, random: &mut Random) {
+    /// Bins to either side over which the noise is spread.
+    const REACH: usize = 3;
+    let factor = 10f32.powf(-ratio_db / 10.0);
+    let mut envelope = vec![0.0; bins];
+    for column in power.chunks_exact_mut(bins) {
+        for (bin, level) in envelope.iter_mut().enumerate() {
+            let around = &column[bin.saturating_sub(REACH)..(bin + REACH + 1).min(bins)];
+            *level = around.iter().sum::<f32>() / around.len() as f32;
+        }
+        for (power, level) in column.iter_mut().zip(&envelope) {
+            *power += factor * level * -(1.0 - random.unit()).ln();
+        }
+    }
+}
+
 /// Echoes that die away by 60 dB in `seconds` (Sabine's reverberation time), `direct_db` above which the direct sound
 /// stands. `power` is `[frames, bins]`, frames `hop_s` apart.
 pub fn reverberate(power: &mut [f32], bins: usize, seconds: f32, hop_s: f32, direct_db: f32) {
@@ -83,6 +101,19 @@ mod tests {
             let octaves = (mean(1) / mean(31)).log2() / 4.0;
             assert!((octaves - exponent).abs() < 0.05, "{octaves} {exponent}");
         }
+    }
+
+    #[test]
+    fn a_codecs_noise_follows_the_spectrum() {
+        let mut random = Random::new(3);
+        let mut power: Vec<f32> = (0..4000).flat_map(|_| (0..20).map(|bin| if bin < 10 { 4.0 } else { 0.0 })).collect();
+        encode(&mut power, 20, 10.0, &mut random);
+        let mean = |bin: usize| power.iter().skip(bin).step_by(20).sum::<f32>() / 4000.0;
+        assert!((mean(4) - 4.4).abs() < 0.02, "{}", mean(4));
+        assert!(mean(11) > 0.05 && mean(15) == 0.0, "the noise fills the neighbours of sound, not silence");
+        let mut silence = [0.0; 40];
+        encode(&mut silence, 20, 0.0, &mut random);
+        assert_eq!(silence, [0.0; 40]);
     }
 
     #[test]
