@@ -4,6 +4,7 @@ mod decoding;
 mod evaluate;
 mod inspect;
 pub mod interrupt;
+mod lm;
 mod output;
 mod prepare;
 mod progress;
@@ -35,6 +36,7 @@ pub struct Cli {
 enum Command {
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
+    Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
     Train(Box<train::Arguments>),
@@ -50,6 +52,7 @@ impl Cli {
         match self.command {
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
+            Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),
