@@ -69,14 +69,6 @@ pub trait LanguageModel: Send + Sync {
     }
 }
 
-/// Reads a language model; until there is a reader, an error.
-///
-/// # Errors
-/// Always.
-pub fn load(path: &std::path::Path) -> crate::Result<Box<dyn LanguageModel>> {
-    Err(crate::Error::data(path, "language models cannot be read yet"))
-}
-
 /// Loads a language model: compact, or an ARPA file, which may be gzipped.
 ///
 /// # Errors
