@@ -31,6 +31,9 @@ pub struct DecodingChoice {
     /// What each word gains; more makes fewer deletions and more insertions [default: 1 with --lm, else 0]
     #[arg(long, value_name = "BETA", value_delimiter = ',', allow_negative_numbers = true)]
     word_bonus: Vec<f64>,
+    /// What each word costs that the language model does not know [default: 10]
+    #[arg(long, value_name = "PENALTY", requires = "lm")]
+    unknown_penalty: Option<f64>,
     /// Search with N hypotheses [default: 32 with --lm or hot words]
     #[arg(long = "beam", value_name = "N")]
     width: Option<usize>,
@@ -60,7 +63,7 @@ impl DecodingChoice {
         let hot_words = self.hot_words(tokens)?;
         let asked_for = hot_words.is_some() || self.width.is_some() || nbest.is_some() || !self.word_bonus.is_empty();
         let language_model = match &self.lm {
-            Some(path) => Some(lm::load(path)?),
+            Some(path) => Some(Arc::from(lm::load(path)?)),
             None if !asked_for => return Ok(vec![Decoding::Greedy]),
             None => None,
         };
@@ -69,6 +72,7 @@ impl DecodingChoice {
         let options = BeamOptions {
             width: self.width.unwrap_or(usual.width.max(nbest.unwrap_or(1))),
             nbest: nbest.unwrap_or(1),
+            unknown_penalty: self.unknown_penalty.unwrap_or(usual.unknown_penalty),
             language_model,
             hot_words,
             ..usual

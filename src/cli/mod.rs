@@ -5,6 +5,7 @@ mod decoding;
 mod evaluate;
 mod inspect;
 pub mod interrupt;
+mod lm;
 mod output;
 mod parallel;
 mod prepare;
@@ -40,6 +41,7 @@ enum Command {
     Align(align::Arguments),
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
+    Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
     Train(Box<train::Arguments>),
@@ -56,6 +58,7 @@ impl Cli {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
+            Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),

@@ -3,8 +3,9 @@
 //! Their characters are an automaton that finds all of them at once (Aho & Corasick 1975). Each character of a phrase
 //! earns its part of the boost in advance, and what was advanced is taken back when the phrase breaks off.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io::Read;
+use std::ops::Bound;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -85,8 +86,8 @@ fn named(phrase: &str) -> String {
 pub struct HotWords {
     states: Vec<State>,
     arcs: HashMap<(u32, char), u32>,
-    /// The single words of all phrases.
-    words: HashSet<String>,
+    /// The single words of all phrases, sorted.
+    words: BTreeSet<String>,
     /// The state before the first character.
     start: u32,
     separated: bool,
@@ -122,7 +123,7 @@ impl HotWords {
         let mut hot = Self {
             states: vec![State::default()],
             arcs: HashMap::new(),
-            words: HashSet::new(),
+            words: BTreeSet::new(),
             start: Self::ROOT,
             separated,
         };
@@ -244,6 +245,12 @@ impl HotWords {
         self.states.iter().map(|state| state.advance + state.granted).fold(0.0, f64::max)
     }
 
+    /// Whether a phrase holds a word that begins with `start`.
+    pub fn begins(&self, start: &str) -> bool {
+        let from = (Bound::Included(start), Bound::Unbounded);
+        self.words.range::<str, _>(from).next().is_some_and(|word| word.starts_with(start))
+    }
+
     /// Whether a phrase holds this word.
     pub fn contains(&self, word: &str) -> bool {
         self.words.contains(word)
@@ -309,6 +316,9 @@ mod tests {
             assert!(gains(&hot, text).iter().all(|&gain| gain <= hot.greatest_gain()));
         }
         assert!(hot.contains("york") && !hot.contains("new york"));
+        assert!(
+            hot.begins("cit") && hot.begins("york") && !hot.begins("yorks") && !hot.begins("a") && !hot.begins("z")
+        );
         assert_eq!(total(&self::hot(&["a:2", "a:7", "a:3"], &letters()), "a"), 7.0);
     }
 

@@ -31,7 +31,7 @@ pub struct BeamOptions {
     pub lm_weight: f64,
     /// β: what each word gains.
     pub word_bonus: f64,
-    /// What each word costs that neither the language model nor the hot words know.
+    /// What each word costs that neither the language model nor the hot words know; without a language model nothing.
     pub unknown_penalty: f64,
     /// Phrases to expect.
     pub hot_words: Option<Arc<HotWords>>,
@@ -49,7 +49,7 @@ impl Default for BeamOptions {
             language_model: None,
             lm_weight: 0.5,
             word_bonus: 0.0,
-            unknown_penalty: 3.0,
+            unknown_penalty: 10.0,
             hot_words: None,
         }
     }
@@ -74,7 +74,7 @@ impl BeamOptions {
             return refuse("tokens per step", "0; take 1 or more".into());
         }
         for (setting, value) in [("token range", self.token_range), ("score range", self.score_range)] {
-            if !(value >= 0.0) {
+            if value.is_nan() || value < 0.0 {
                 return refuse(setting, format!("{value} is not 0 or more"));
             }
         }

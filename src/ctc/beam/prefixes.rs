@@ -105,7 +105,13 @@ impl Prefixes {
         let context = self.tree[prefix].context;
         let ends = self.scorer.ends_word(&context, &self.pieces[token as usize]);
         let word_end = ends.then(|| self.word_end(prefix, Some(token)));
-        self.scorer.extend(context, &self.pieces[token as usize], word_end)
+        let mut extended = self.scorer.extend(context, &self.pieces[token as usize], word_end);
+        if extended.open && self.scorer.reads_words() {
+            self.find_open_word(prefix);
+            append(&mut self.word, &self.pieces[token as usize]);
+            self.scorer.check_open_word(&mut extended, &self.word);
+        }
+        extended
     }
 
     /// What is known of a text that ends here.

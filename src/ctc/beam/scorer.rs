@@ -16,6 +16,8 @@ pub struct Context {
     hot: u32,
     /// Whether its last word may still grow.
     pub open: bool,
+    /// Whether no known word begins like its open word, which has paid for that.
+    strayed: bool,
     /// Ended words.
     words: u32,
     /// ln P of its ended words.
@@ -38,6 +40,7 @@ impl Context {
         self.ln_p += end.ln_p;
         self.worth += end.worth;
         self.words = self.words.saturating_add(1);
+        self.strayed = false;
     }
 }
 
@@ -130,13 +133,23 @@ impl Scorer {
         self.model.is_some()
     }
 
+    /// Makes an open `word` pay as soon as it cannot become a known one. If it paid only at its end, words that never end
+    /// would crowd out the others.
+    pub fn check_open_word(&self, context: &mut Context, word: &str) {
+        let Some(model) = &self.model else { return };
+        if !context.strayed && !model.begins(word) && !self.hot.as_ref().is_some_and(|hot| hot.begins(word)) {
+            context.strayed = true;
+            context.worth -= self.unknown_penalty;
+        }
+    }
+
     /// What `word` adds after `context`.
     pub fn word_end(&self, context: &Context, word: &str) -> WordEnd {
         let Some(model) = &self.model else { return WordEnd { lm: context.lm, ln_p: 0.0, worth: self.bonus } };
         let (ln_p, lm) = model.score(&context.lm, word);
         let ln_p = believable(ln_p);
-        let known = model.knows(word) || self.hot.as_ref().is_some_and(|hot| hot.contains(word));
-        let penalty = if known { 0.0 } else { self.unknown_penalty };
+        let known = || model.knows(word) || self.hot.as_ref().is_some_and(|hot| hot.contains(word));
+        let penalty = if context.strayed || known() { 0.0 } else { self.unknown_penalty };
         WordEnd { lm, ln_p, worth: self.weight * ln_p + self.bonus - penalty }
     }
 

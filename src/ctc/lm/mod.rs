@@ -1,7 +1,34 @@
 //! Language models: how probable a word is after the words before it.
+//!
+//! The models are n-grams with back-off. [`estimate`] makes one from text, [`arpa`] exchanges it with other tools,
+//! [`compact`] is the small, fast form that is shipped.
+
+pub mod arpa;
+pub mod compact;
+mod counts;
+pub mod estimate;
+mod ngrams;
+mod perplexity;
+mod text;
+mod trie;
+mod vocabulary;
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+pub use ngrams::NGrams;
+pub use perplexity::Perplexity;
+pub use text::Lines;
+
+use crate::{Error, Result};
 
 /// The longest n-grams, in words.
 pub const MAX_ORDER: usize = 6;
+
+/// One in 10¹²: the least log10 probability (and back-off) that the compact form keeps apart from lesser ones, and that of
+/// unknown words in ARPA files without `<unk>`. Such files often have -99 for what can never be.
+pub const LEAST_LOG10: f32 = -12.0;
 
 /// What has been said so far, as far as a model remembers: small, `Copy`, comparable, so that hypotheses can be merged.
 /// Two states of one model that are equal give every continuation the same probability.
@@ -36,12 +63,23 @@ pub trait LanguageModel: Send + Sync {
     fn finish(&self, state: &LmState) -> f32;
     /// Whether the model has the word.
     fn knows(&self, word: &str) -> bool;
+    /// Whether some word of the model begins with `start`; a model that cannot tell says yes.
+    fn begins(&self, _start: &str) -> bool {
+        true
+    }
 }
 
-/// Reads a language model; until there is a reader, an error.
+/// Loads a language model: compact, or an ARPA file, which may be gzipped.
 ///
 /// # Errors
-/// Always.
-pub fn load(path: &std::path::Path) -> crate::Result<std::sync::Arc<dyn LanguageModel>> {
-    Err(crate::Error::data(path, "language models cannot be read yet"))
+/// When the file cannot be read or is neither.
+pub fn load(path: &Path) -> Result<Box<dyn LanguageModel>> {
+    let mut file = File::open(path).map_err(Error::read(path))?;
+    let mut start = Vec::new();
+    (&mut file).take(compact::MAGIC.len() as u64).read_to_end(&mut start).map_err(Error::read(path))?;
+    if start == compact::MAGIC {
+        return Ok(Box::new(compact::Compact::load(path)?));
+    }
+    file.rewind().map_err(Error::read(path))?;
+    Ok(Box::new(arpa::read_lines(Lines::new(path, file)?)?))
 }
