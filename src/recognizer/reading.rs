@@ -1,0 +1,215 @@
+//! The second half of the corridor: log-probabilities → tokens → words, segment by segment.
+
+use crate::ctc::{Decoder, Emission, beam, best, words};
+use crate::endpoint::Step;
+use crate::tokens::Tokens;
+use crate::transcript::{Alternative, Event, Segment, Word};
+
+/// The best path as the end-pointer hears it.
+pub struct BestPath {
+    blank: u32,
+    /// What the first step of each token is.
+    steps: Vec<Step>,
+    /// The token of the last step.
+    last: u32,
+}
+
+impl BestPath {
+    pub fn new(tokens: &Tokens) -> Self {
+        let pieces: Vec<Option<String>> = (0..tokens.len() as u32).map(|token| tokens.piece(token)).collect();
+        // Where nothing parts words, a segment may end after each token.
+        let has_spaces = has_spaces(tokens);
+        let step = |piece: &Option<String>| match piece {
+            None => Step::Silence,
+            Some(piece) if piece.trim().is_empty() => Step::Gap,
+            Some(piece) if piece.starts_with(' ') || !has_spaces => Step::WordStart,
+            Some(_) => Step::Speech,
+        };
+        Self { blank: tokens.blank(), steps: pieces.iter().map(step).collect(), last: tokens.blank() }
+    }
+
+    pub fn classes(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Takes the next row of log-probabilities.
+    pub fn push(&mut self, row: &[f32]) -> Step {
+        let token = best(row).map_or(self.blank, |(token, _)| token);
+        let begins = token != std::mem::replace(&mut self.last, token);
+        match self.steps[token as usize] {
+            Step::WordStart if !begins => Step::Speech,
+            step => step,
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.last = self.blank;
+    }
+}
+
+/// Whether the language parts words by spaces.
+fn has_spaces(tokens: &Tokens) -> bool {
+    (0..tokens.len() as u32).filter_map(|token| tokens.piece(token)).any(|piece| piece.contains(' '))
+}
+
+/// What has been heard since the last final.
+pub struct Reading {
+    has_spaces: bool,
+    tokens: Tokens,
+    step_s: f64,
+    min_confidence: f32,
+    emissions: Vec<Emission>,
+    /// Whether a word was sure enough, so that the segment will be told.
+    is_speech: bool,
+    /// What the last partial said.
+    told: String,
+}
+
+impl Reading {
+    pub fn new(tokens: Tokens, step_s: f64, min_confidence: f32) -> Self {
+        let (emissions, told) = Default::default();
+        let is_speech = min_confidence == 0.0;
+        Self { has_spaces: has_spaces(&tokens), tokens, step_s, min_confidence, emissions, is_speech, told }
+    }
+
+    /// Decodes `log_probs`, `[steps, classes]`.
+    pub fn push(&mut self, decoder: &mut Decoder, log_probs: &[f32]) {
+        let mut settled = Vec::new();
+        decoder.push(log_probs, &mut settled);
+        // One by one, so that it does not matter how many come at a time.
+        for emission in settled {
+            self.emissions.push(emission);
+            self.is_speech = self.is_speech || self.is_sure(false);
+        }
+    }
+
+    /// A partial, if it says something else than the last one.
+    pub fn partial(&mut self, decoder: &Decoder) -> Option<Event> {
+        if !self.is_speech {
+            return None;
+        }
+        let settled = self.emissions.len();
+        self.emissions.extend(decoder.open());
+        let words = self.words();
+        let stable = self.emissions[..settled + decoder.agreed()].iter().map(|emission| emission.token);
+        let stable_chars = self.tokens.text(&stable.collect::<Vec<_>>()).chars().count();
+        self.emissions.truncate(settled);
+        let segment = Segment::new(words).filter(|segment| segment.text != self.told)?;
+        self.told.clone_from(&segment.text);
+        Some(Event::Partial(Segment { stable_chars, ..segment }))
+    }
+
+    /// Ends the segment: its final, if anything was said. The next one begins.
+    pub fn end_segment(&mut self, decoder: &mut Decoder) -> Option<Event> {
+        decoder.end_segment(&mut self.emissions);
+        let segment = (self.is_speech || self.is_sure(true)).then(|| Segment::new(self.words())).flatten();
+        let alternatives = self.alternatives(decoder.readings());
+        self.reset();
+        segment.map(|segment| Event::Final(Segment { alternatives, ..segment }))
+    }
+
+    pub fn reset(&mut self) {
+        self.emissions.clear();
+        self.is_speech = self.min_confidence == 0.0;
+        self.told.clear();
+    }
+
+    /// Whether a word is sure enough, which speech has and noise should not have. While the segment goes on, the last word
+    /// counts only with a space after it: what belongs to it may still come, and be less sure.
+    fn is_sure(&self, ended: bool) -> bool {
+        let words = self.words();
+        let mut complete = words.len();
+        if !ended && self.has_spaces {
+            let last = self.emissions.last().and_then(|emission| self.tokens.piece(emission.token)).unwrap_or_default();
+            if !last.contains(' ') {
+                return false; // no word was completed
+            }
+            complete = complete.saturating_sub(usize::from(!last.ends_with(' ')));
+        }
+        words[..complete].iter().any(|word| word.confidence >= self.min_confidence)
+    }
+
+    /// The whole segment, which now ends with the first of `readings`, in all of them.
+    fn alternatives(&self, readings: &[beam::Reading]) -> Vec<Alternative> {
+        let last = readings.first().map_or(0, |best| best.emissions.len());
+        let settled = self.emissions.len() - last;
+        let alternative = |reading: &beam::Reading| {
+            let heard = self.emissions[..settled].iter().chain(&reading.emissions);
+            let text = self.tokens.text(&heard.map(|emission| emission.token).collect::<Vec<_>>());
+            Alternative { text, acoustic: reading.acoustic, language: reading.language, score: reading.score }
+        };
+        readings.iter().map(alternative).collect()
+    }
+
+    fn words(&self) -> Vec<Word> {
+        words(&self.emissions, &self.tokens, |step| step as f64 * self.step_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctc::Decoding;
+
+    const STEP_S: f64 = 0.5;
+
+    /// Reads a best path, one class a step, each with this probability; finals and, after each step, partials.
+    fn read(list: &str, path: &[u32], probability: f32, min_confidence: f32) -> Vec<Event> {
+        let tokens = Tokens::parse("tokens.txt", list).unwrap();
+        let mut decoder = Decoder::new(&tokens, &Decoding::Greedy).unwrap();
+        let mut reading = Reading::new(tokens.clone(), STEP_S, min_confidence);
+        let mut events = Vec::new();
+        for &class in path {
+            let mut row = vec![-9.0; tokens.len()];
+            row[class as usize] = probability.ln();
+            reading.push(&mut decoder, &row);
+            events.extend(reading.partial(&decoder));
+        }
+        events.extend(reading.end_segment(&mut decoder));
+        events
+    }
+
+    fn texts(events: &[Event]) -> Vec<(&str, usize)> {
+        events.iter().map(|event| (event.segment().text.as_str(), event.segment().stable_chars)).collect()
+    }
+
+    const LETTERS: &str = "<b>\n<space>\na\nb\n";
+
+    #[test]
+    fn what_is_not_sure_is_not_told() {
+        let path = [2, 0, 3, 3, 1, 2, 0];
+        assert_eq!(texts(&read(LETTERS, &path, 0.6, 0.0)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
+        let sure = read(LETTERS, &path, 0.6, 0.5);
+        assert_eq!(texts(&sure), [("ab a", 4), ("ab a", 4)], "told when the first word is complete");
+        assert!(sure[1].is_final() && !sure[0].is_final());
+        assert_eq!(read(LETTERS, &path, 0.6, 0.7), []);
+        assert_eq!(texts(&read(LETTERS, &[2], 0.6, 0.5)), [("a", 1)], "the end completes a word");
+        assert_eq!(read(LETTERS, &[1, 0, 1], 0.9, 0.0), [], "spaces are nothing");
+    }
+
+    #[test]
+    fn pieces_and_languages_without_spaces() {
+        let pieces = "<b>\n▁a\nb\n";
+        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4)], "the second piece had no end before");
+        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab ab", 5), ("ab ab", 5)]);
+        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中文", 2), ("中文", 2)]);
+    }
+
+    #[test]
+    fn the_best_path_as_steps() {
+        let steps = |list: &str, path: &[u32]| {
+            let tokens = Tokens::parse("tokens.txt", list).unwrap();
+            let mut best_path = BestPath::new(&tokens);
+            let row = |class: u32| {
+                (0..tokens.len() as u32).map(|c| if c == class { -0.1 } else { -3.0 }).collect::<Vec<f32>>()
+            };
+            path.iter().map(|&class| best_path.push(&row(class))).collect::<Vec<Step>>()
+        };
+        use Step::{Gap, Silence, Speech, WordStart};
+        assert_eq!(steps(LETTERS, &[0, 2, 2, 1, 1, 3]), [Silence, Speech, Speech, Gap, Gap, Speech]);
+        assert_eq!(steps("<b>\n▁a\nb\n", &[1, 1, 2, 0, 1]), [WordStart, Speech, Speech, Silence, WordStart]);
+        assert_eq!(steps("<b>\n中\n文\n", &[1, 1, 2]), [WordStart, Speech, WordStart]);
+        let tokens = Tokens::parse("tokens.txt", LETTERS).unwrap();
+        assert_eq!(BestPath::new(&tokens).push(&[f32::NAN; 4]), Silence, "says nothing");
+    }
+}
