@@ -87,7 +87,8 @@ fn a_known_text_is_found_in_its_place() {
         let words = align(&engine, &sound, &text(&spoken));
         assert_eq!(words.len(), spoken.len());
         assert!(words.iter().zip(&spoken).all(|(word, (said, ..))| word.text == *said));
-        let starts: Vec<f64> = words.iter().zip(&spoken).map(|(word, (_, start_s, _))| word.start_s - start_s).collect();
+        let starts: Vec<f64> =
+            words.iter().zip(&spoken).map(|(word, (_, start_s, _))| word.start_s - start_s).collect();
         let ends: Vec<f64> = words.iter().zip(&spoken).map(|(word, (.., end_s))| word.end_s - end_s).collect();
         let mut middles: Vec<f64> = starts.iter().zip(&ends).map(|(start_s, end_s)| (start_s + end_s) / 2.0).collect();
         middles.sort_by(f64::total_cmp);
