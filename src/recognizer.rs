@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::inference::native::NativeNetwork;
 use crate::model::{Model, Recipe};
 use crate::spectrogram::Normalization;
-use crate::time::FrameClock;
+use crate::time::{FrameClock, StepClock};
 use crate::tokens::Tokens;
 use crate::transcript::{Event, Word};
 use reading::{BestPath, Reading};
@@ -93,19 +93,16 @@ impl Engine {
         &self.tokens
     }
 
-    /// How many seconds one step of the network's output lasts.
-    pub fn step_s(&self) -> f64 {
-        self.start_s(1)
+    /// When the steps of the network's output are.
+    pub fn steps(&self) -> StepClock {
+        let step_s = self.clock().frame_start_s(self.recipe.architecture.time_stride() as u64);
+        StepClock { step_s, delay_s: self.recipe.emission_delay_s }
     }
 
     /// The words that tokens make, with times in seconds.
     pub fn words(&self, emissions: &[Emission]) -> Vec<Word> {
-        words(emissions, &self.tokens, |step| self.start_s(step))
-    }
-
-    /// When step `step` of the network's output starts, in seconds.
-    fn start_s(&self, step: u64) -> f64 {
-        self.clock().frame_start_s(step * self.recipe.architecture.time_stride() as u64)
+        let steps = self.steps();
+        words(emissions, &self.tokens, |step| steps.start_s(step))
     }
 }
 
@@ -157,9 +154,9 @@ impl Recognizer {
         Ok(Self {
             acoustics: Acoustics::new(engine, options.threads)?,
             best_path: BestPath::new(tokens),
-            endpoint: Endpoint::new(&options.endpoint, engine.step_s())?,
+            endpoint: Endpoint::new(&options.endpoint, engine.steps().step_s)?,
             decoder: Decoder::new(tokens, &options.decoding)?,
-            reading: Reading::new(tokens.clone(), engine.step_s(), options.min_confidence),
+            reading: Reading::new(tokens.clone(), engine.steps(), options.min_confidence),
             sample_rate_hz: clock.sample_rate_hz,
             description,
             log_probs: Vec::new(),

@@ -2,6 +2,7 @@
 
 use crate::ctc::{Decoder, Emission, beam, best, words};
 use crate::endpoint::Step;
+use crate::time::StepClock;
 use crate::tokens::Tokens;
 use crate::transcript::{Alternative, Event, Segment, Word};
 
@@ -56,7 +57,7 @@ fn has_spaces(tokens: &Tokens) -> bool {
 pub struct Reading {
     has_spaces: bool,
     tokens: Tokens,
-    step_s: f64,
+    steps: StepClock,
     min_confidence: f32,
     emissions: Vec<Emission>,
     /// Whether a word was sure enough, so that the segment will be told.
@@ -66,10 +67,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub fn new(tokens: Tokens, step_s: f64, min_confidence: f32) -> Self {
+    pub fn new(tokens: Tokens, steps: StepClock, min_confidence: f32) -> Self {
         let (emissions, told) = Default::default();
         let is_speech = min_confidence == 0.0;
-        Self { has_spaces: has_spaces(&tokens), tokens, step_s, min_confidence, emissions, is_speech, told }
+        Self { has_spaces: has_spaces(&tokens), tokens, steps, min_confidence, emissions, is_speech, told }
     }
 
     /// Decodes `log_probs`, `[steps, classes]`.
@@ -142,7 +143,7 @@ impl Reading {
     }
 
     fn words(&self) -> Vec<Word> {
-        words(&self.emissions, &self.tokens, |step| step as f64 * self.step_s)
+        words(&self.emissions, &self.tokens, |step| self.steps.start_s(step))
     }
 }
 
@@ -151,13 +152,13 @@ mod tests {
     use super::*;
     use crate::ctc::Decoding;
 
-    const STEP_S: f64 = 0.5;
+    const STEPS: StepClock = StepClock { step_s: 0.5, delay_s: 0.0 };
 
     /// Reads a best path, one class a step, each with this probability; finals and, after each step, partials.
     fn read(list: &str, path: &[u32], probability: f32, min_confidence: f32) -> Vec<Event> {
         let tokens = Tokens::parse("tokens.txt", list).unwrap();
         let mut decoder = Decoder::new(&tokens, &Decoding::Greedy).unwrap();
-        let mut reading = Reading::new(tokens.clone(), STEP_S, min_confidence);
+        let mut reading = Reading::new(tokens.clone(), STEPS, min_confidence);
         let mut events = Vec::new();
         for &class in path {
             let mut row = vec![-9.0; tokens.len()];
