@@ -181,7 +181,7 @@ impl Layout {
                 && wrap(parts, self.line_chars).len() <= self.lines;
         let room = (self.line_chars * self.lines) as f64;
         let empty = 1.0 - parts.iter().map(|part| part.chars + 1).sum::<usize>() as f64 / (room + self.lines as f64);
-        fits.then(|| CUE_COST + empty * empty)
+        fits.then_some(CUE_COST + empty * empty)
     }
 
     /// The lines as even as their number allows.
@@ -273,12 +273,12 @@ mod tests {
         assert_eq!(lines(&cues(Layout::default(), &[short])), ["the old boat"]);
         let long = segment("the old boat came back to the harbour before the storm");
         assert_eq!(
-            lines(&cues(Layout::default(), &[long.clone()])),
+            lines(&cues(Layout::default(), std::slice::from_ref(&long))),
             ["the old boat came back to/the harbour before the storm"]
         );
         let narrow = Layout { line_chars: 12, ..Layout::default() };
         assert_eq!(
-            lines(&cues(narrow, &[long.clone()])),
+            lines(&cues(narrow, std::slice::from_ref(&long))),
             ["the old/boat came", "back to the/harbour", "before/the storm"]
         );
         let one_line = Layout { lines: 1, line_chars: 30, ..Layout::default() };
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn as_srt_and_vtt() {
-        let cue = Cue { start_s: 3_661.0405, end_s: 3_661.0405, lines: vec!["a <b>".into(), "c & d".into()] };
+        let cue = Cue { start_s: 3661.0405, end_s: 3661.0405, lines: vec!["a <b>".into(), "c & d".into()] };
         assert_eq!(cue.srt(7), "7\n01:01:01,041 --> 01:01:01,042\na <b>\nc & d\n\n");
         assert_eq!(cue.vtt(), "01:01:01.041 --> 01:01:01.042\na &lt;b&gt;\nc &amp; d\n\n");
     }

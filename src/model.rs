@@ -131,16 +131,16 @@ impl Model {
         Self::assemble(folder, recipe, weights, tokens)
     }
 
-    /// The model that is part of the program: `models/bootstrap`.
+    /// The model that is part of the program: `models/english`.
     ///
     /// # Errors
     /// None as shipped; a test loads it.
     pub fn embedded() -> Result<Self> {
         Self::from_parts(
-            "models/bootstrap",
-            include_str!("../models/bootstrap/model.toml"),
-            include_bytes!("../models/bootstrap/weights.safetensors"),
-            include_str!("../models/bootstrap/tokens.txt"),
+            "models/english",
+            include_str!("../models/english/model.toml"),
+            include_bytes!("../models/english/weights.safetensors"),
+            include_str!("../models/english/tokens.txt"),
         )
     }
 

@@ -131,7 +131,7 @@ fn the_reference_text_of_the_golden_clips() {
     assert!(!clips.is_empty());
     for clip in clips {
         let path = golden.join(clip["wav"].as_str().unwrap()).display().to_string();
-        let ran = transcribe(&[&path]);
+        let ran = transcribe(&["--model", &package("tests/data/bootstrap"), &path]);
         assert_eq!(ran.stdout.trim_end(), clip["greedy"].as_str().unwrap(), "{path}: {}", ran.stderr);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{path}");
     }
@@ -161,8 +161,8 @@ fn the_same_text_by_every_road() {
     assert_eq!(transcribe_input(&["--raw", "16000"], &raw).stdout, text, "raw");
     assert_eq!(transcribe_input(&["--raw", "16000", "-"], &raw).stdout, text, "raw, `-` said");
     assert_eq!(transcribe(&["--threads", "2", &path]).stdout, text, "two threads");
-    assert_eq!(transcribe(&["--model", &package("models/bootstrap"), &path]).stdout, text, "model from its folder");
-    let by_environment = dfcnn().env("DFCNN_MODEL", package("models/bootstrap")).args(["transcribe", &path]).output();
+    assert_eq!(transcribe(&["--model", &package("models/english"), &path]).stdout, text, "model from its folder");
+    let by_environment = dfcnn().env("DFCNN_MODEL", package("models/english")).args(["transcribe", &path]).output();
     assert_eq!(Ran::from(by_environment.unwrap()).stdout, text, "model from the environment");
     let floats: Vec<u8> = raw
         .chunks_exact(2)
@@ -258,8 +258,7 @@ fn verbose_says_what_runs() {
     let (path, _, text) = clip();
     let ran = transcribe(&["-v", &path]);
     assert_eq!((ran.code, &ran.stdout), (Some(0), &text));
-    for part in ["model bootstrap", "native engine", "1 thread", "delay 590 ms + window 25 ms", "16000 Hz", "1 channel"]
-    {
+    for part in ["model english", "native engine", "1 thread", "delay 350 ms + window 25 ms", "16000 Hz", "1 channel"] {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains('\u{1b}'), "no colours or bars off a terminal: {}", ran.stderr);
