@@ -228,3 +228,25 @@ fn a_page_about_a_run() {
     let text = fs::read_to_string(page).unwrap();
     assert!(text.starts_with("<!DOCTYPE html>") && text == fs::read_to_string(run.join("report.html")).unwrap());
 }
+
+#[test]
+fn how_far_confidence_can_be_trusted() {
+    let (_folder, manifest) = manifest(&all_clips());
+    let ran = dfcnn(&["evaluate", &manifest, "--calibration", "--json"]);
+    let [calibration] = &lines(&ran, "calibration")[..] else { panic!("{ran:?}") };
+    let total = &lines(&ran, "total")[0];
+    let counts = &total["words"];
+    let count = |value: &Value, key: &str| value[key].as_u64().unwrap();
+    let right = count(counts, "reference") - count(counts, "substitutions") - count(counts, "deletions");
+    assert_eq!(count(calibration, "right"), right);
+    assert_eq!(count(calibration, "words"), right + count(counts, "substitutions") + count(counts, "insertions"));
+    let bins = calibration["bins"].as_array().unwrap();
+    assert_eq!(
+        (bins.len(), bins.iter().map(|bin| count(bin, "words")).sum::<u64>()),
+        (10, count(calibration, "words"))
+    );
+    assert!((0.0..=1.0).contains(&calibration["expected_calibration_error"].as_f64().unwrap()));
+    let table = dfcnn(&["evaluate", &manifest, "--calibration"]).stdout;
+    assert!(table.contains("expected calibration error"), "{table}");
+    assert!(!dfcnn(&["evaluate", &manifest]).stdout.contains("calibration"));
+}
