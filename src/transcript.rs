@@ -57,7 +57,8 @@ impl Segment {
 ///
 /// - A partial tells the present reading of what was said since the last final. The next partial or final replaces it, and
 ///   may rewrite all but its stable beginning, which never gets shorter.
-/// - A final never changes, and what it says is not said again. Every partial is followed by the final of its segment.
+/// - A final never changes, and what it says is not said again. A partial of which something is stable is
+///   followed by the final of its segment.
 /// - Neither is ever empty. A partial that tells nothing new is not sent.
 /// - Noise is not told: a segment is, once it has a word that the recogniser is sure enough of.
 /// - Times never run backwards: within a segment from word to word, and no segment starts before the last final's end.

@@ -131,8 +131,9 @@ fn the_reference_text_of_the_golden_clips() {
     assert!(!clips.is_empty());
     for clip in clips {
         let path = golden.join(clip["wav"].as_str().unwrap()).display().to_string();
-        let ran = transcribe(&["--model", &package("tests/data/bootstrap"), &path]);
-        assert_eq!(ran.stdout.trim_end(), clip["greedy"].as_str().unwrap(), "{path}: {}", ran.stderr);
+        let ran = transcribe(&["--model", &package("tests/data/bootstrap"), "--min-confidence", "0", &path]);
+        let text = ran.stdout.lines().collect::<Vec<_>>().join(" ");
+        assert_eq!(text, clip["greedy"].as_str().unwrap(), "{path}: {}", ran.stderr);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{path}");
     }
 }
@@ -449,7 +450,7 @@ fn a_model_whose_description_is_absurd_is_refused() {
     assert_model_is_refused("", toml("out_channels = 32", "out_channels = 0"));
     assert_model_is_refused("", toml("out_channels = 32", "out_channels = 18446744073709551615"));
     assert_model_is_refused("", toml("stride = [2, 2]", "stride = [0, 2]"));
-    assert_model_is_refused("", toml("past = 8", "past = 9000000000000"));
+    assert_model_is_refused("", toml("past = 2", "past = 9000000000000"));
     assert_model_is_refused("", toml("sample_rate_hz = 16000", "sample_rate_hz = 0"));
     assert_model_is_refused("", toml("hop_samples = 160", "hop_samples = 0"));
     assert_model_is_refused("", toml("fft_size = 512", "fft_size = 1000000000000"));

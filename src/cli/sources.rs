@@ -1,11 +1,12 @@
 //! What sound the command line asks for: files, folders, patterns, standard input.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use dfcnn::audio::AudioStream;
 use dfcnn::{Error, Result};
-use glob::{MatchOptions, Pattern};
+use glob::MatchOptions;
 
 pub const STANDARD_INPUT: &str = "-";
 /// How the names of sound files end, where a folder is searched for them.
@@ -32,24 +33,19 @@ impl Source {
     /// file, those that match it as a pattern. Where nothing is found, the name itself, whose opening will say why.
     pub fn expand(argument: &Path) -> Vec<Result<Self>> {
         let itself = || vec![Ok(Self::file(argument))];
-        let Some(text) = argument.to_str() else { return itself() };
-        let (pattern, folder) = match argument.is_dir() {
-            true => (format!("{}/**/*", Pattern::escape(text.trim_end_matches('/'))), Some(argument)),
-            false if text.contains(['*', '?', '[']) && !argument.exists() => (text.to_owned(), None),
-            false => return itself(),
-        };
-        let hidden = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
-        let Ok(paths) = glob::glob_with(&pattern, hidden) else { return itself() };
-        let found: Vec<Result<Self>> = paths
-            .filter_map(|found| match found {
-                Ok(path) if path.is_dir() || folder.is_some() && !has_sound_name(&path) => None,
-                Ok(path) => match folder.and_then(|folder| path.strip_prefix(folder).ok()) {
-                    Some(below) => Some(Ok(Self::File { below: below.to_path_buf(), path })),
-                    None => Some(Ok(Self::file(&path))),
-                },
+        let mut found = Vec::new();
+        if argument.is_dir() {
+            walk(argument, Path::new(""), &mut found);
+        } else if !argument.exists()
+            && let Some(pattern) = argument.to_str().filter(|text| text.contains(['*', '?', '[']))
+        {
+            let hidden = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+            let Ok(paths) = glob::glob_with(pattern, hidden) else { return itself() };
+            found.extend(paths.filter_map(|found| match found {
+                Ok(path) => (!path.is_dir()).then(|| Ok(Self::file(&path))),
                 Err(error) => Some(Err(Error::Read { path: error.path().to_path_buf(), source: error.into() })),
-            })
-            .collect();
+            }));
+        }
         if found.is_empty() { itself() } else { found }
     }
 
@@ -85,6 +81,25 @@ impl Source {
     }
 }
 
+/// Finds the sound files in `folder` and below, by name, hidden ones apart. Links to folders are not followed: they may lead
+/// in circles.
+fn walk(folder: &Path, below: &Path, found: &mut Vec<Result<Source>>) {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return found.push(Err(Error::Read { path: folder.to_path_buf(), source: error })),
+    };
+    let mut entries: Vec<_> = entries.filter_map(io::Result::ok).collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
+        let (path, below) = (entry.path(), below.join(entry.file_name()));
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&path, &below, found);
+        } else if has_sound_name(&path) && !path.is_dir() {
+            found.push(Ok(Source::File { path, below }));
+        }
+    }
+}
+
 fn has_sound_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
@@ -92,7 +107,7 @@ fn has_sound_name(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use glob::Pattern;
 
     use super::*;
 

@@ -73,15 +73,17 @@ impl Reading {
         Self { has_spaces: has_spaces(&tokens), tokens, steps, min_confidence, emissions, is_speech, told }
     }
 
-    /// Decodes `log_probs`, `[steps, classes]`.
+    /// Decodes `log_probs`, `[steps, classes]`; row by row until speech is found, so that it does not matter how many come
+    /// at a time.
     pub fn push(&mut self, decoder: &mut Decoder, log_probs: &[f32]) {
-        let mut settled = Vec::new();
-        decoder.push(log_probs, &mut settled);
-        // One by one, so that it does not matter how many come at a time.
-        for emission in settled {
-            self.emissions.push(emission);
-            self.is_speech = self.is_speech || self.is_sure(false);
+        let mut rest = log_probs;
+        while !self.is_speech && !rest.is_empty() {
+            let (row, later) = rest.split_at(self.tokens.len());
+            decoder.push(row, &mut self.emissions);
+            self.is_speech = self.has_sure_word(&decoder.open());
+            rest = later;
         }
+        decoder.push(rest, &mut self.emissions);
     }
 
     /// A partial, if it says something else than the last one.
@@ -89,12 +91,10 @@ impl Reading {
         if !self.is_speech {
             return None;
         }
-        let settled = self.emissions.len();
-        self.emissions.extend(decoder.open());
-        let words = self.words();
-        let stable = self.emissions[..settled + decoder.agreed()].iter().map(|emission| emission.token);
+        let reading = [&self.emissions[..], &decoder.open()].concat();
+        let stable = reading[..self.emissions.len() + decoder.agreed()].iter().map(|emission| emission.token);
         let stable_chars = self.tokens.text(&stable.collect::<Vec<_>>()).chars().count();
-        self.emissions.truncate(settled);
+        let words = self.words(&reading);
         let segment = Segment::new(words).filter(|segment| segment.text != self.told)?;
         self.told.clone_from(&segment.text);
         Some(Event::Partial(Segment { stable_chars, ..segment }))
@@ -103,7 +103,8 @@ impl Reading {
     /// Ends the segment: its final, if anything was said. The next one begins.
     pub fn end_segment(&mut self, decoder: &mut Decoder) -> Option<Event> {
         decoder.end_segment(&mut self.emissions);
-        let segment = (self.is_speech || self.is_sure(true)).then(|| Segment::new(self.words())).flatten();
+        let words = self.words(&self.emissions);
+        let segment = if self.is_speech || self.is_sure(&words) { Segment::new(words) } else { None };
         let alternatives = self.alternatives(decoder.readings());
         self.reset();
         segment.map(|segment| Event::Final(Segment { alternatives, ..segment }))
@@ -115,19 +116,23 @@ impl Reading {
         self.told.clear();
     }
 
-    /// Whether a word is sure enough, which speech has and noise should not have. While the segment goes on, the last word
-    /// counts only with a space after it: what belongs to it may still come, and be less sure.
-    fn is_sure(&self, ended: bool) -> bool {
-        let words = self.words();
-        let mut complete = words.len();
-        if !ended && self.has_spaces {
-            let last = self.emissions.last().and_then(|emission| self.tokens.piece(emission.token)).unwrap_or_default();
-            if !last.contains(' ') {
-                return false; // no word was completed
-            }
-            complete = complete.saturating_sub(usize::from(!last.ends_with(' ')));
+    /// Whether a complete word is sure enough, which speech has and noise should not have. The last word is complete when a
+    /// space follows: before that, what is less sure may still belong to it.
+    fn has_sure_word(&self, open: &[Emission]) -> bool {
+        let Some(last) = open.last().or(self.emissions.last()) else { return false };
+        let last = self.tokens.piece(last.token).unwrap_or_default();
+        if self.has_spaces && !last.contains(' ') {
+            return false; // no word was completed
         }
-        words[..complete].iter().any(|word| word.confidence >= self.min_confidence)
+        let mut words = self.words(&[&self.emissions[..], open].concat());
+        if self.has_spaces && !last.ends_with(' ') {
+            words.pop();
+        }
+        self.is_sure(&words)
+    }
+
+    fn is_sure(&self, words: &[Word]) -> bool {
+        words.iter().any(|word| word.confidence >= self.min_confidence)
     }
 
     /// The whole segment, which now ends with the first of `readings`, in all of them.
@@ -142,8 +147,8 @@ impl Reading {
         readings.iter().map(alternative).collect()
     }
 
-    fn words(&self) -> Vec<Word> {
-        words(&self.emissions, &self.tokens, |step| self.steps.start_s(step))
+    fn words(&self, emissions: &[Emission]) -> Vec<Word> {
+        words(emissions, &self.tokens, |step| self.steps.start_s(step))
     }
 }
 
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn pieces_and_languages_without_spaces() {
         let pieces = "<b>\n▁a\nb\n";
-        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4)], "the second piece had no end before");
+        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4), ("ab a", 4)]);
         assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab ab", 5), ("ab ab", 5)]);
         assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中文", 2), ("中文", 2)]);
     }
