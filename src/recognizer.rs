@@ -41,6 +41,8 @@ use reading::{BestPath, Reading};
 
 /// Samples that walk through all stages together, so that memory does not grow with the length of a push.
 const BLOCK_SAMPLES: usize = 16_384;
+/// Of the words less sure than this, hardly one in ten is right (`dfcnn evaluate --calibration`).
+const MIN_CONFIDENCE: f32 = 0.6;
 
 /// How to recognise.
 #[derive(Debug, Clone)]
@@ -57,7 +59,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, decoding: Decoding::Greedy, endpoint: EndpointRules::default(), min_confidence: 0.5 }
+        Self {
+            threads: 1,
+            decoding: Decoding::Greedy,
+            endpoint: EndpointRules::default(),
+            min_confidence: MIN_CONFIDENCE,
+        }
     }
 }
 
