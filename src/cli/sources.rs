@@ -34,18 +34,17 @@ impl Source {
     pub fn expand(argument: &Path) -> Vec<Result<Self>> {
         let itself = || vec![Ok(Self::file(argument))];
         let mut found = Vec::new();
-        match argument.to_str() {
-            _ if argument.is_dir() => search(argument, argument, &mut found),
-            Some(pattern) if pattern.contains(['*', '?', '[']) && !argument.exists() => {
-                let visible = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
-                let Ok(paths) = glob::glob_with(pattern, visible) else { return itself() };
-                found.extend(paths.filter_map(|path| match path {
-                    Ok(path) if path.is_dir() => None,
-                    Ok(path) => Some(Ok(Self::file(&path))),
-                    Err(error) => Some(Err(Error::read(error.path().to_path_buf())(error.into()))),
-                }));
-            }
-            _ => {}
+        if argument.is_dir() {
+            walk(argument, Path::new(""), &mut found);
+        } else if !argument.exists()
+            && let Some(pattern) = argument.to_str().filter(|text| text.contains(['*', '?', '[']))
+        {
+            let hidden = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+            let Ok(paths) = glob::glob_with(pattern, hidden) else { return itself() };
+            found.extend(paths.filter_map(|found| match found {
+                Ok(path) => (!path.is_dir()).then(|| Ok(Self::file(&path))),
+                Err(error) => Some(Err(Error::Read { path: error.path().to_path_buf(), source: error.into() })),
+            }));
         }
         if found.is_empty() { itself() } else { found }
     }
@@ -82,24 +81,20 @@ impl Source {
     }
 }
 
-/// Adds the sound files in `folder`, which lies in `root`, and below it, in the order of their names. What is hidden is
-/// passed over, and so are links to folders, which may lead in circles.
-fn search(root: &Path, folder: &Path, found: &mut Vec<Result<Source>>) {
-    let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let mut entries = match entries {
+/// Finds the sound files in `folder` and below, by name, hidden ones apart. Links to folders are not followed: they may lead
+/// in circles.
+fn walk(folder: &Path, below: &Path, found: &mut Vec<Result<Source>>) {
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) => return found.push(Err(Error::read(folder)(error))),
+        Err(error) => return found.push(Err(Error::Read { path: folder.to_path_buf(), source: error })),
     };
+    let mut entries: Vec<_> = entries.filter_map(io::Result::ok).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
+    for entry in entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
+        let (path, below) = (entry.path(), below.join(entry.file_name()));
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            search(root, &path, found);
+            walk(&path, &below, found);
         } else if has_sound_name(&path) && !path.is_dir() {
-            let below = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
             found.push(Ok(Source::File { path, below }));
         }
     }

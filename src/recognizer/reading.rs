@@ -186,8 +186,8 @@ mod tests {
         let path = [2, 0, 3, 3, 1, 2, 0];
         assert_eq!(texts(&read(LETTERS, &path, 0.6, 0.0)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
         let sure = read(LETTERS, &path, 0.6, 0.5);
-        assert_eq!(texts(&sure), [("ab a", 4), ("ab a", 4)], "told when the first word is complete");
-        assert!(sure[1].is_final() && !sure[0].is_final());
+        assert_eq!(texts(&sure), [("ab", 2), ("ab a", 4), ("ab a", 4)], "told when the first word is complete");
+        assert!(sure[2].is_final() && !sure[1].is_final());
         assert_eq!(read(LETTERS, &path, 0.6, 0.7), []);
         assert_eq!(texts(&read(LETTERS, &[2], 0.6, 0.5)), [("a", 1)], "the end completes a word");
         assert_eq!(read(LETTERS, &[1, 0, 1], 0.9, 0.0), [], "spaces are nothing");
@@ -197,8 +197,8 @@ mod tests {
     fn pieces_and_languages_without_spaces() {
         let pieces = "<b>\n▁a\nb\n";
         assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4), ("ab a", 4)]);
-        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab ab", 5), ("ab ab", 5)]);
-        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中文", 2), ("中文", 2)]);
+        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab a", 4), ("ab ab", 5), ("ab ab", 5)]);
+        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中", 1), ("中文", 2), ("中文", 2)]);
     }
 
     #[test]
