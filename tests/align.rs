@@ -17,6 +17,8 @@ use dfcnn::transcript::{Event, Word};
 const TOLERANCE_S: f64 = 0.08;
 /// … in this part of the words. Letters come in steps of 40 ms, and an undertrained network misses some places.
 const PART: f64 = 0.8;
+/// How far a segment may begin too early or end too late, in seconds.
+const EDGE_TOLERANCE_S: f64 = 2.0 * TOLERANCE_S;
 /// How far the middle of words may be off on the whole, in seconds: a step.
 const MEAN_TOLERANCE_S: f64 = 0.04;
 
@@ -127,9 +129,9 @@ fn segments_lie_where_speech_is() {
     for (segment, ((name, words), silence_s)) in segments.iter().zip(clips().into_iter().zip([2.0, 3.0, 3.0, 3.0])) {
         begin_s += silence_s;
         let (first_s, last_s) = (begin_s + words[0].1, begin_s + words[words.len() - 1].2);
-        // What is not heard at the edges makes a segment shorter, never longer.
-        assert!(first_s - TOLERANCE_S <= segment.start_s && segment.start_s < first_s + 1.0, "{segment:?}");
-        assert!(last_s - 1.0 < segment.end_s && segment.end_s <= last_s + TOLERANCE_S, "{segment:?}");
+        // What is not heard at the edges makes a segment shorter, but hardly longer: a single word may be somewhat off.
+        assert!(first_s - EDGE_TOLERANCE_S <= segment.start_s && segment.start_s < first_s + 1.0, "{segment:?}");
+        assert!(last_s - 1.0 < segment.end_s && segment.end_s <= last_s + EDGE_TOLERANCE_S, "{segment:?}");
         begin_s += samples(&name, rate_hz).len() as f64 / f64::from(rate_hz);
     }
 }
