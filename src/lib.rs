@@ -4,8 +4,10 @@
 
 pub mod atomic_file;
 pub mod audio;
+pub mod captions;
 pub mod ctc;
 pub mod dataset;
+pub mod endpoint;
 pub mod error;
 pub mod evaluate;
 pub mod inference;

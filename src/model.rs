@@ -36,6 +36,8 @@ pub struct Model {
     pub description: Option<String>,
     /// The licence of the weights, as an SPDX expression.
     pub licence: Option<String>,
+    /// How much later than it is said the network tends to tell a token, in seconds; 0 if nobody measured it.
+    pub emission_delay_s: f64,
     /// How samples become image columns.
     pub spectrogram: Settings,
     /// Mean and deviation of each bin over the training data.
@@ -54,8 +56,18 @@ impl Model {
     /// # Errors
     /// [`Error::Network`] or [`Error::Setting`] when they do not fit each other: see [`Model::check`].
     pub fn new(recipe: Recipe, normalization: Normalization, weights: Weights, tokens: Tokens) -> Result<Self> {
-        let Recipe { name, description, licence, spectrogram, architecture } = recipe;
-        let model = Self { name, description, licence, spectrogram, normalization, architecture, weights, tokens };
+        let Recipe { name, description, licence, emission_delay_s, spectrogram, architecture } = recipe;
+        let model = Self {
+            name,
+            description,
+            licence,
+            emission_delay_s,
+            spectrogram,
+            normalization,
+            architecture,
+            weights,
+            tokens,
+        };
         model.check()?;
         Ok(model)
     }
@@ -77,6 +89,7 @@ impl Model {
             name: self.name.clone(),
             description: self.description.clone(),
             licence: self.licence.clone(),
+            emission_delay_s: self.emission_delay_s,
             spectrogram: self.spectrogram.clone(),
             architecture: self.architecture.clone(),
         }
@@ -118,16 +131,16 @@ impl Model {
         Self::assemble(folder, recipe, weights, tokens)
     }
 
-    /// The model that is part of the program: `models/bootstrap`.
+    /// The model that is part of the program: `models/english`.
     ///
     /// # Errors
     /// None as shipped; a test loads it.
     pub fn embedded() -> Result<Self> {
         Self::from_parts(
-            "models/bootstrap",
-            include_str!("../models/bootstrap/model.toml"),
-            include_bytes!("../models/bootstrap/weights.safetensors"),
-            include_str!("../models/bootstrap/tokens.txt"),
+            "models/english",
+            include_str!("../models/english/model.toml"),
+            include_bytes!("../models/english/weights.safetensors"),
+            include_str!("../models/english/tokens.txt"),
         )
     }
 

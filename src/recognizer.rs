@@ -20,36 +20,51 @@
 //! # }
 //! ```
 
+mod acoustics;
+mod reading;
+
 use std::sync::Arc;
 
+pub use acoustics::Acoustics;
+
 use crate::Result;
-use crate::ctc::{Emission, GreedyDecoder, words};
-use crate::inference::Session;
-use crate::inference::native::{NativeNetwork, NativeSession};
+use crate::ctc::{Decoder, Decoding, Emission, words};
+use crate::endpoint::{Endpoint, EndpointRules};
+use crate::error::Error;
+use crate::inference::native::NativeNetwork;
 use crate::model::{Model, Recipe};
-use crate::spectrogram::{Normalization, Spectrogram};
-use crate::time::FrameClock;
+use crate::spectrogram::Normalization;
+use crate::time::{FrameClock, StepClock};
 use crate::tokens::Tokens;
-use crate::transcript::{Event, Segment};
+use crate::transcript::{Event, Word};
+use reading::{BestPath, Reading};
 
 /// Samples that walk through all stages together, so that memory does not grow with the length of a push.
 const BLOCK_SAMPLES: usize = 16_384;
-/// A segment that began this long ago becomes final with the next word, so that a stream without end needs no memory
-/// without end.
-const LONG_SEGMENT_S: f64 = 30.0;
-/// So does one with this many tokens at the next token, for what goes on so long without a word's end is no speech.
-const MAX_SEGMENT_TOKENS: usize = 2_000;
+/// Of the words less sure than this, hardly one in ten is right (`dfcnn evaluate --calibration`).
+const MIN_CONFIDENCE: f32 = 0.6;
 
 /// How to recognise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Threads that compute, at least one. One is best for many streams at once or for small pushes.
     pub threads: usize,
+    /// How the network's output becomes text.
+    pub decoding: Decoding,
+    /// When a segment ends.
+    pub endpoint: EndpointRules,
+    /// A segment without a word at least this sure, 0 … 1, is taken for noise and not told.
+    pub min_confidence: f32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1 }
+        Self {
+            threads: 1,
+            decoding: Decoding::Greedy,
+            endpoint: EndpointRules::default(),
+            min_confidence: MIN_CONFIDENCE,
+        }
     }
 }
 
@@ -79,19 +94,37 @@ impl Engine {
     pub fn clock(&self) -> FrameClock {
         self.recipe.spectrogram.clock()
     }
+
+    /// The model's vocabulary.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// When the steps of the network's output are.
+    pub fn steps(&self) -> StepClock {
+        let step_s = self.clock().frame_start_s(self.recipe.architecture.time_stride() as u64);
+        StepClock { step_s, delay_s: self.recipe.emission_delay_s }
+    }
+
+    /// The words that tokens make, with times in seconds.
+    pub fn words(&self, emissions: &[Emission]) -> Vec<Word> {
+        let steps = self.steps();
+        words(emissions, &self.tokens, |step| steps.start_s(step))
+    }
 }
 
 /// One stream of sound on its way to text.
 ///
 /// How the samples are split over calls of [`push`](Self::push) changes nothing but when partial results come.
 pub struct Recognizer {
-    spectrogram: Spectrogram,
-    session: Box<dyn Session>,
-    decoder: GreedyDecoder,
+    acoustics: Acoustics,
+    best_path: BestPath,
+    endpoint: Endpoint,
+    decoder: Decoder,
     reading: Reading,
+    sample_rate_hz: u32,
     description: String,
-    /// `[n, bins]` and `[m, classes]`: what one stage hands to the next.
-    frames: Vec<f32>,
+    /// `[m, classes]`: what one stage hands to the next.
     log_probs: Vec<f32>,
 }
 
@@ -109,31 +142,37 @@ impl Recognizer {
     /// # Errors
     /// When an option cannot be carried out.
     pub fn with_engine(engine: &Engine, options: &Options) -> Result<Self> {
-        let Engine { recipe, normalization, tokens, network } = engine;
+        let Engine { recipe, tokens, network, .. } = engine;
+        if !(0.0..=1.0).contains(&options.min_confidence) {
+            let problem = format!("{}; take something from 0 to 1", options.min_confidence);
+            return Err(Error::setting("least confidence", problem));
+        }
         let clock = recipe.spectrogram.clock();
         let description = format!(
-            "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms",
+            "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms, {}",
             recipe.name,
             network.instruction_set(),
             options.threads,
             if options.threads == 1 { "" } else { "s" },
             clock.hops_ms(recipe.architecture.lookahead()),
             clock.window_ms(),
+            options.decoding,
         );
         Ok(Self {
-            spectrogram: Spectrogram::new(&recipe.spectrogram, Some(normalization.clone()))?,
-            session: Box::new(NativeSession::new(Arc::clone(network), options.threads)?),
-            decoder: GreedyDecoder::new(tokens.blank(), tokens.len()),
-            reading: Reading::new(tokens.clone(), clock, recipe.architecture.time_stride()),
+            acoustics: Acoustics::new(engine, options.threads)?,
+            best_path: BestPath::new(tokens),
+            endpoint: Endpoint::new(&options.endpoint, engine.steps().step_s)?,
+            decoder: Decoder::new(tokens, &options.decoding)?,
+            reading: Reading::new(tokens.clone(), engine.steps(), options.min_confidence),
+            sample_rate_hz: clock.sample_rate_hz,
             description,
-            frames: Vec::new(),
             log_probs: Vec::new(),
         })
     }
 
     /// Samples per second that [`push`](Self::push) expects.
     pub fn sample_rate_hz(&self) -> u32 {
-        self.reading.clock.sample_rate_hz
+        self.sample_rate_hz
     }
 
     /// What runs: the model, the engine with its instruction set and threads, and the delay from sound to text.
@@ -148,15 +187,11 @@ impl Recognizer {
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         for block in samples.chunks(BLOCK_SAMPLES) {
-            self.frames.clear();
-            self.spectrogram.push(block, &mut self.frames);
             self.log_probs.clear();
-            self.session.push(&self.frames, &mut self.log_probs)?;
-            let mut emissions = Vec::new();
-            self.decoder.push(&self.log_probs, &mut emissions);
-            self.reading.push(emissions, &mut events);
+            self.acoustics.push(block, &mut self.log_probs)?;
+            self.read(&mut events);
         }
-        events.extend(self.reading.partial(self.decoder.open()));
+        events.extend(self.reading.partial(&self.decoder));
         Ok(events)
     }
 
@@ -166,89 +201,38 @@ impl Recognizer {
     /// When the engine fails; [`reset`](Self::reset) starts a new stream.
     pub fn finish(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        self.frames.clear();
-        self.spectrogram.finish(&mut self.frames);
         self.log_probs.clear();
-        self.session.push(&self.frames, &mut self.log_probs)?;
-        self.session.finish(&mut self.log_probs)?;
-        let mut emissions = Vec::new();
-        self.decoder.push(&self.log_probs, &mut emissions);
-        self.decoder.finish(&mut emissions);
-        self.reading.push(emissions, &mut events);
-        self.reading.finish(&mut events);
+        self.acoustics.finish(&mut self.log_probs)?;
+        self.read(&mut events);
+        events.extend(self.reading.end_segment(&mut self.decoder));
+        self.decoder.reset();
+        self.best_path.reset();
+        self.endpoint.reset();
         Ok(events)
+    }
+
+    /// Decodes the new rows, segment by segment.
+    fn read(&mut self, events: &mut Vec<Event>) {
+        let classes = self.best_path.classes();
+        let mut decoded = 0;
+        for (index, row) in self.log_probs.chunks_exact(classes).enumerate() {
+            if self.endpoint.push(self.best_path.push(row)) {
+                let end = index * classes;
+                self.reading.push(&mut self.decoder, &self.log_probs[decoded..end]);
+                events.extend(self.reading.end_segment(&mut self.decoder));
+                decoded = end;
+            }
+        }
+        self.reading.push(&mut self.decoder, &self.log_probs[decoded..]);
     }
 
     /// Forgets the stream; the next [`push`](Self::push) starts a new one.
     pub fn reset(&mut self) {
-        self.spectrogram.reset();
-        self.session.reset();
+        self.acoustics.reset();
+        self.best_path.reset();
+        self.endpoint.reset();
         self.decoder.reset();
         self.reading.reset();
-    }
-}
-
-/// What has been heard since the last final.
-struct Reading {
-    tokens: Tokens,
-    clock: FrameClock,
-    frames_per_step: usize,
-    emissions: Vec<Emission>,
-    /// What the last partial said.
-    told: String,
-}
-
-impl Reading {
-    fn new(tokens: Tokens, clock: FrameClock, frames_per_step: usize) -> Self {
-        Self { tokens, clock, frames_per_step, emissions: Vec::new(), told: String::new() }
-    }
-
-    /// Takes tokens one by one, so that it does not matter how many come at a time.
-    fn push(&mut self, emissions: Vec<Emission>, events: &mut Vec<Event>) {
-        for emission in emissions {
-            if self.ends_before(&emission) {
-                self.finish(events);
-            }
-            self.emissions.push(emission);
-        }
-    }
-
-    /// Whether the segment is long enough to end before `emission`.
-    fn ends_before(&self, emission: &Emission) -> bool {
-        let Some(first) = self.emissions.first() else { return false };
-        let begins_word = self.tokens.piece(emission.token).is_some_and(|piece| piece.starts_with(' '));
-        let lasts_s = self.start_s(emission.start_step) - self.start_s(first.start_step);
-        begins_word && lasts_s >= LONG_SEGMENT_S || self.emissions.len() >= MAX_SEGMENT_TOKENS
-    }
-
-    /// A partial, if with the token `open` it says something else than the last one.
-    fn partial(&mut self, open: Option<Emission>) -> Option<Event> {
-        self.emissions.extend(open);
-        let segment = self.segment();
-        self.emissions.truncate(self.emissions.len() - usize::from(open.is_some()));
-        let segment = segment.filter(|segment| segment.text != self.told)?;
-        self.told.clone_from(&segment.text);
-        Some(Event::Partial(segment))
-    }
-
-    /// Adds the final, if anything was said, and begins the next segment.
-    fn finish(&mut self, events: &mut Vec<Event>) {
-        events.extend(self.segment().map(Event::Final));
-        self.reset();
-    }
-
-    fn reset(&mut self) {
-        self.emissions.clear();
-        self.told.clear();
-    }
-
-    fn segment(&self) -> Option<Segment> {
-        Segment::new(words(&self.emissions, &self.tokens, |step| self.start_s(step)))
-    }
-
-    /// When output step `step` starts, in seconds.
-    fn start_s(&self, step: u64) -> f64 {
-        self.clock.frame_start_s(step * self.frames_per_step as u64)
     }
 }
 
@@ -261,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// Sound with changing loudness and pitch, in which the shipped network hears letters.
+    /// Sound with changing loudness and pitch, in which the network hears letters.
     fn babble(seconds: f64) -> Vec<f32> {
         let sample = |index: usize| {
             let t = index as f64 / 16_000.0;
@@ -293,8 +277,13 @@ mod tests {
         finals.map(|segment| (segment.text.clone(), segment.start_s, segment.end_s)).collect()
     }
 
+    /// An early network, which hears letters in what a better one would not take for speech.
+    fn bootstrap() -> Model {
+        Model::load(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bootstrap")).unwrap()
+    }
+
     fn recognizer() -> Recognizer {
-        Recognizer::new(&Model::embedded().unwrap(), &Options::default()).unwrap()
+        Recognizer::new(&bootstrap(), &Options::default()).unwrap()
     }
 
     #[test]
@@ -316,8 +305,9 @@ mod tests {
 
     #[test]
     fn streams_that_share_an_engine_do_not_mix() {
-        let engine = Engine::new(&Model::embedded().unwrap()).unwrap();
-        let recognizer = || Recognizer::with_engine(&engine, &Options::default()).unwrap();
+        let engine = Engine::new(&bootstrap()).unwrap();
+        let options = Options { min_confidence: 0.0, ..Options::default() };
+        let recognizer = || Recognizer::with_engine(&engine, &options).unwrap();
         let samples = babble(2.0);
         let alone = hear(&mut recognizer(), &samples, &[8_000]);
         assert!(!alone.is_empty());
@@ -345,39 +335,5 @@ mod tests {
         for samples in [&[][..], &[0.5], &[0.0; 32_000]] {
             assert_eq!(hear(&mut recognizer, samples, &[5_000]), []);
         }
-    }
-
-    /// Tokens that come without end, one every `steps_apart` steps of 40 ms.
-    fn endless(classes: &[u32], count: usize, steps_apart: u64) -> (Tokens, Vec<Event>) {
-        let tokens = Tokens::parse("tokens.txt", "<b>\n<space>\na\nb\n").unwrap();
-        let clock = FrameClock { sample_rate_hz: 16_000, window_samples: 400, hop_samples: 160 };
-        let mut reading = Reading::new(tokens.clone(), clock, 4);
-        let mut events = Vec::new();
-        for (index, &token) in classes.iter().cycle().take(count).enumerate() {
-            let start_step = index as u64 * steps_apart;
-            reading.push(vec![Emission { token, start_step, end_step: start_step + 1, log_prob: 0.0 }], &mut events);
-            assert!(reading.emissions.len() <= MAX_SEGMENT_TOKENS);
-        }
-        reading.finish(&mut events);
-        (tokens, events)
-    }
-
-    #[test]
-    fn a_long_segment_ends_at_the_end_of_a_word() {
-        let (tokens, events) = endless(&[2, 3, 1], 3_000, 5);
-        assert!(events.len() > 15 && events.iter().all(Event::is_final));
-        for event in &events {
-            let segment = event.segment();
-            assert!(segment.end_s - segment.start_s < LONG_SEGMENT_S + 1.0, "{segment:?}");
-            assert!(segment.words.iter().all(|word| word.text == "ab"), "{segment:?}");
-        }
-        let texts: Vec<&str> = events.iter().map(|event| event.segment().text.as_str()).collect();
-        assert_eq!(texts.join(" "), tokens.text(&[2, 3, 1].repeat(1_000)));
-    }
-
-    #[test]
-    fn a_word_without_end_ends() {
-        let (_, events) = endless(&[2, 3], 3 * MAX_SEGMENT_TOKENS, 1);
-        assert_eq!(events.len(), 3);
     }
 }

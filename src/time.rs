@@ -60,6 +60,22 @@ impl FrameClock {
     }
 }
 
+/// When the steps of a network's output are, which come every few frames.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepClock {
+    /// From one step to the next, in seconds.
+    pub step_s: f64,
+    /// How much later than it is said a token tends to come, in seconds.
+    pub delay_s: f64,
+}
+
+impl StepClock {
+    /// When what step `step` tells starts to be said, in seconds; never before the start of the stream.
+    pub fn start_s(&self, step: u64) -> f64 {
+        (step as f64 * self.step_s - self.delay_s).max(0.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +89,11 @@ mod tests {
         assert_eq!(clock.frame_start_s(100), 1.0);
         assert_eq!(clock.samples(0.025), 400);
         assert_eq!((clock.hops_ms(59), clock.hops_ms(403), clock.window_ms()), (590.0, 4030.0, 25.0));
+    }
+
+    #[test]
+    fn steps_tell_what_was_said_before() {
+        let clock = StepClock { step_s: 0.5, delay_s: 0.75 };
+        assert_eq!([0, 1, 2, 4].map(|step| clock.start_s(step)), [0.0, 0.0, 0.25, 1.25]);
     }
 }

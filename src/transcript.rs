@@ -24,6 +24,23 @@ pub struct Segment {
     pub end_s: f64,
     /// The words in the order they were said.
     pub words: Vec<Word>,
+    /// How many characters (Unicode scalar values) of the text, from its start, will not change any more; all in a final.
+    pub stable_chars: usize,
+    /// How else it may be read, best first, this reading among them. Empty in partials, and where nobody searched.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// One reading of a segment and how it was judged, in natural logarithms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alternative {
+    /// The words joined by single spaces; empty if the reading is that nothing was said.
+    pub text: String,
+    /// Of the text given the sound.
+    pub acoustic: f64,
+    /// Of the text by the language model; 0 without one.
+    pub language: f64,
+    /// Weighed together, with word bonus and hot words: what the readings are ordered by.
+    pub score: f64,
 }
 
 impl Segment {
@@ -31,16 +48,19 @@ impl Segment {
     pub fn new(words: Vec<Word>) -> Option<Self> {
         let (start_s, end_s) = (words.first()?.start_s, words.last()?.end_s);
         let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
-        Some(Self { text, start_s, end_s, words })
+        let stable_chars = text.chars().count();
+        Some(Self { text, start_s, end_s, words, stable_chars, alternatives: Vec::new() })
     }
 }
 
 /// What a recogniser reports while sound is pushed.
 ///
 /// - A partial tells the present reading of what was said since the last final. The next partial or final replaces it, and
-///   may rewrite any of it.
-/// - A final never changes, and what it says is not said again.
+///   may rewrite all but its stable beginning, which never gets shorter.
+/// - A final never changes, and what it says is not said again. A partial of which something is stable is
+///   followed by the final of its segment.
 /// - Neither is ever empty. A partial that tells nothing new is not sent.
+/// - Noise is not told: a segment is, once it has a word that the recogniser is sure enough of.
 /// - Times never run backwards: within a segment from word to word, and no segment starts before the last final's end.
 /// - The final texts of a stream joined by spaces are its transcript.
 #[derive(Debug, Clone, PartialEq)]

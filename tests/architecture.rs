@@ -18,6 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("inference", &["network", "kernels"]),
     ("ctc", &["tokens", "transcript"]),
     ("endpoint", &["transcript"]),
+    ("captions", &["transcript"]),
     ("model", &["spectrogram", "network", "tokens"]),
     ("recognizer", &["audio", "spectrogram", "inference", "ctc", "endpoint", "tokens", "transcript", "model"]),
     ("dataset", &["audio", "spectrogram", "tokens"]),

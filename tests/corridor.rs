@@ -47,7 +47,7 @@ fn greedy_text(model: &Model, log_probs: &[f32]) -> String {
 
 #[test]
 fn our_clip_gives_the_reference_log_probabilities() {
-    let model = Model::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/bootstrap")).unwrap();
+    let model = golden::bootstrap::model();
     let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio/harbour.wav");
     let wanted = golden::npy(golden::committed("corridor.npy"));
     for kernels in Kernels::available() {

@@ -69,7 +69,7 @@ fn the_published_dfcnn_sees_100_frames_in_steps_of_8() {
 
 #[test]
 fn the_bootstrap_network_is_as_its_description_says() {
-    let model = Model::embedded().unwrap();
+    let model = Model::load(root().join("tests/data/bootstrap")).unwrap();
     let recipe = model.recipe();
     let clock = model.spectrogram.clock();
     assert_eq!(model.architecture.parameter_count(), 1_730_141);
@@ -82,7 +82,15 @@ fn the_bootstrap_network_is_as_its_description_says() {
     for (frames, steps) in [(347, 87), (318, 80), (431, 108), (499, 125)] {
         assert_eq!(model.architecture.output_frames(frames), steps);
     }
-    assert_eq!(Model::load(root().join("models/bootstrap")).unwrap(), model);
+}
+
+#[test]
+fn the_shipped_network_keeps_its_promises() {
+    let model = Model::embedded().unwrap();
+    assert_eq!(Model::load(root().join("models/english")).unwrap(), model);
+    assert!(model.architecture.parameter_count() <= 12_000_000);
+    assert!(gflop_per_second(&model.recipe()) <= 0.5, "{}", gflop_per_second(&model.recipe()));
+    assert!(model.spectrogram.clock().hops_ms(model.architecture.lookahead()) <= 400.0);
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn our_compact_default_keeps_its_promises() {
 
 #[test]
 fn every_shipped_architecture_is_read_back_as_written() {
-    for name in ["compact", "dfcnn-251", "reference"] {
+    for name in ["compact", "dfcnn-251", "reference", "residual", "vgg"] {
         let recipe = recipe(name);
         assert_eq!(recipe.name, name);
         let text = recipe.to_text().unwrap();

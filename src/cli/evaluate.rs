@@ -2,6 +2,7 @@
 
 mod hear;
 mod show;
+mod tune;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,22 +13,29 @@ use std::time::Instant;
 use clap::Args;
 use cpu_time::ProcessTime;
 use dfcnn::Error;
-use dfcnn::dataset::manifest::{Manifest, Utterance};
+use dfcnn::dataset::manifest::Manifest;
 use dfcnn::dataset::text::{Dropped, Normalizer};
-use dfcnn::evaluate::error_rate::Score;
-use dfcnn::evaluate::results::{Heard, Results};
+use dfcnn::evaluate::calibration::Calibration;
+use dfcnn::evaluate::results::Results;
 use dfcnn::recognizer::{Engine, Options, Recognizer};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::decoding::DecodingChoice;
 use super::interrupt::{self, Interrupted};
-use super::{ModelChoice, Report, Verbosity, threads};
+use super::segments::SegmentChoice;
+use super::{ModelChoice, Report, Verbosity, parallel, threads};
+use hear::Task;
 use show::{Costs, Show};
+use tune::Comparison;
 
 /// Measure word and character error rates on recordings with known texts.
 ///
 /// Reads NeMo JSON Lines, Kaldi data folders, LJSpeech's metadata.csv and Common Voice tables. Each utterance goes through
 /// the streaming recogniser; its text is brought into the form of the model's vocabulary, and utterances whose text that
 /// vocabulary cannot spell, digits for example, are left out and counted.
+///
+/// Lists of values for --lm-weight and --word-bonus, such as `0.3,0.5,0.7`, are compared: the network hears everything
+/// once, and a table gives the word error rate with each pair.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Lists of utterances, or the folders that hold them
@@ -47,19 +55,19 @@ pub struct Arguments {
     /// Show every utterance that was not heard right, the worst first
     #[arg(long)]
     errors: bool,
+    /// Show how far the confidence of words can be trusted
+    #[arg(long)]
+    calibration: bool,
     /// Print JSON Lines
     #[arg(long)]
     json: bool,
     /// Stop at a manifest that cannot be read or sound that is missing or cannot be decoded
     #[arg(long)]
     strict: bool,
-}
-
-/// An utterance to be heard.
-struct Task {
-    set: String,
-    utterance: Utterance,
-    reference: String,
+    #[command(flatten)]
+    decoding: DecodingChoice,
+    #[command(flatten)]
+    segments: SegmentChoice,
 }
 
 /// What is asked for, and what of it cannot be done.
@@ -79,43 +87,62 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     for (id, reason) in &dropped {
         verbosity.note(format_args!("left out: {id}: {reason}"));
     }
+    let mut decodings = arguments.decoding.decodings(&model.tokens, None)?;
     let engine = Engine::new(&model)?;
-    verbosity.note(Recognizer::with_engine(&engine, &Options::default())?.description());
-
     let stop = interrupt::flag()?;
     let bar = if verbosity.quiet { ProgressBar::hidden() } else { ProgressBar::new(tasks.len() as u64) };
     let template = "{wide_bar} {human_pos} of {human_len} utterances, {eta} left";
     bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
     let jobs = threads(arguments.jobs);
+    let interrupted = || Interrupted("nothing was evaluated; a part can be chosen with --limit".into());
+    if decodings.len() > 1 {
+        let (comparison, errors) = Comparison::new(&engine, &tasks, decodings, jobs, &stop, || bar.inc(1))?;
+        bar.finish_and_clear();
+        if stop.load(Ordering::Relaxed) {
+            return Err(interrupted().into());
+        }
+        failed.extend(errors);
+        failed.into_iter().for_each(|error| report(error.into()));
+        let text = if arguments.json { comparison.json() } else { comparison.text() };
+        io::stdout().lock().write_all(text.as_bytes()).map_err(Error::write("-"))?;
+        return Ok(());
+    }
+
+    let options = arguments.segments.apply(Options { decoding: decodings.remove(0), ..Options::default() });
+    verbosity.note(Recognizer::with_engine(&engine, &options)?.description());
     let (began, cpu) = (Instant::now(), ProcessTime::try_now());
-    let outcomes = hear::all(&engine, &tasks, jobs, &stop, |outcome| {
+    let ears = (0..jobs.min(tasks.len())).map(|_| hear::words(&engine, &options)).collect::<dfcnn::Result<_>>()?;
+    let outcomes = parallel::all(&tasks, ears, &stop, |outcome| {
         bar.inc(1);
         !(arguments.strict && outcome.is_err())
-    })?;
+    });
     let wall_s = began.elapsed().as_secs_f64();
     let cpu_s = cpu.and_then(|cpu| cpu.try_elapsed()).map(|elapsed| elapsed.as_secs_f64())?;
     bar.finish_and_clear();
     if stop.load(Ordering::Relaxed) {
-        return Err(Interrupted("nothing was evaluated; a part can be chosen with --limit".into()).into());
+        return Err(interrupted().into());
     }
 
     let mut results = Results::default();
+    let mut calibration = Calibration::default();
     let mut heard_s = 0.0;
-    for (Task { set, utterance, reference }, outcome) in tasks.into_iter().zip(outcomes) {
+    for (task, outcome) in tasks.iter().zip(outcomes) {
         match outcome {
             None => {} // after a failure with --strict
             Some(Err(error)) if arguments.strict => return Err(error.into()),
             Some(Err(error)) => failed.push(error),
-            Some(Ok((hypothesis, duration_s))) => {
+            Some(Ok((words, duration_s))) => {
                 heard_s += duration_s;
-                let score = Score::of(&reference, &hypothesis);
-                let Utterance { id, source, speaker, .. } = utterance;
-                results.push(Heard { id, set, source, speaker, reference, hypothesis, score });
+                let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+                calibration.compare(&task.reference, words.iter().map(|word| (word.text.as_str(), word.confidence)));
+                results.push(task.heard(texts.join(" ")));
             }
         }
     }
     let costs = Costs { jobs, heard_s, wall_s, cpu_s, failed: failed.len(), dropped: dropped.len() };
-    let show = Show { results: &results, costs: &costs, speakers: arguments.speakers, errors: arguments.errors };
+    let calibration = arguments.calibration.then_some(&calibration);
+    let Arguments { speakers, errors, .. } = *arguments;
+    let show = Show { results: &results, calibration, costs: &costs, speakers, errors };
     let text = if arguments.json { show.json(&failed)? } else { show.text() };
     failed.into_iter().for_each(|error| report(error.into()));
     io::stdout().lock().write_all(text.as_bytes()).map_err(Error::write("-"))?;

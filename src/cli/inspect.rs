@@ -186,7 +186,7 @@ fn ms(value: f64) -> String {
     format!("{}", (10.0 * value).round() / 10.0)
 }
 
-/// 1730141 as `1,730,141`.
+/// 1730141 as `4,843,677`.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -212,13 +212,13 @@ mod tests {
     #[test]
     fn the_table_is_aligned_and_adds_up() {
         let text = printed(false);
-        assert!(text.contains("\nparameters       1,730,141\n"), "{text}");
-        assert!(text.contains("0.132 GFLOP") && text.contains("59 frames, 590 ms, plus the window of 25 ms"), "{text}");
+        assert!(text.contains("\nparameters       4,843,677\n"), "{text}");
+        assert!(text.contains("0.359 GFLOP") && text.contains("35 frames, 350 ms, plus the window of 25 ms"), "{text}");
         let lines: Vec<_> = text.lines().skip(2).take_while(|line| !line.is_empty()).collect();
         let width = lines[0].chars().count();
         assert!(lines[0].starts_with("layer") && lines[0].ends_with("look-ahead ms"), "{text}");
         assert!(lines[2..].iter().all(|line| line.chars().count() == width), "{text}");
-        assert!(lines.iter().any(|line| line.starts_with("  depthwise ")), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("  a ")), "{text}");
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let lines: Vec<serde_json::Value> =
             printed(true).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let (model, layers) = lines.split_last().unwrap();
-        assert_eq!((&model["type"], &model["lookahead_ms"]), (&"model".into(), &590.0.into()));
+        assert_eq!((&model["type"], &model["lookahead_ms"]), (&"model".into(), &350.0.into()));
         assert!(layers.iter().all(|layer| layer["type"] == "layer"));
         let parameters: u64 = layers.iter().map(|layer| layer["parameters"].as_u64().unwrap()).sum();
         assert_eq!(model["parameters"], parameters);
@@ -234,6 +234,6 @@ mod tests {
 
     #[test]
     fn digits_are_grouped_in_threes() {
-        assert_eq!([0, 999, 1_000, 1_730_141].map(grouped), ["0", "999", "1,000", "1,730,141"]);
+        assert_eq!([0, 999, 1_000, 4_843_677].map(grouped), ["0", "999", "1,000", "4,843,677"]);
     }
 }

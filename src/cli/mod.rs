@@ -1,13 +1,18 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
+mod align;
+mod decoding;
 mod evaluate;
 mod inspect;
 pub mod interrupt;
 mod lm;
 mod output;
+mod parallel;
 mod prepare;
 mod progress;
 mod report;
+mod segments;
+mod sources;
 mod train;
 mod transcribe;
 
@@ -33,13 +38,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Align(align::Arguments),
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
     Train(Box<train::Arguments>),
-    Transcribe(transcribe::Arguments),
+    Transcribe(Box<transcribe::Arguments>),
 }
 
 /// Takes an error that concerns one input only; the subcommand then goes on with the next.
@@ -49,13 +55,14 @@ impl Cli {
     /// Does what was asked. An error ends it; errors that did not are given to `report`.
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
+            Command::Align(arguments) => align::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),
-            Command::Transcribe(arguments) => transcribe::run(arguments, self.verbosity, report),
+            Command::Transcribe(arguments) => transcribe::run(&arguments, self.verbosity, report),
         }
     }
 }

@@ -58,9 +58,14 @@ impl GreedyDecoder {
         self.open
     }
 
-    /// Ends the stream: appends the token whose run was still open. The next `push` starts a new stream.
-    pub fn finish(&mut self, out: &mut Vec<Emission>) {
+    /// Ends a segment: appends the token whose run was still open. The next `push` goes on in the same stream.
+    pub fn end_segment(&mut self, out: &mut Vec<Emission>) {
         out.extend(self.open.take());
+    }
+
+    /// Ends the stream: as [`end_segment`](Self::end_segment), and the next `push` starts a new stream.
+    pub fn finish(&mut self, out: &mut Vec<Emission>) {
+        self.end_segment(out);
         self.reset();
     }
 
@@ -72,7 +77,7 @@ impl GreedyDecoder {
 }
 
 /// The lowest of the most probable classes of a row, and its log-probability; `None` if the row holds NaN.
-fn best(row: &[f32]) -> Option<(u32, f32)> {
+pub fn best(row: &[f32]) -> Option<(u32, f32)> {
     let mut best = (0, row[0]);
     for (class, &log_prob) in row.iter().enumerate() {
         if log_prob.is_nan() {

@@ -3,12 +3,18 @@
 //! The network gives a row of log-probabilities over the tokens and the blank every *step* (a few frames). A path picks one
 //! class per step; merging its repeats and then removing its blanks gives the tokens it stands for.
 
+mod align;
+pub mod beam;
+mod decoder;
 mod greedy;
+pub mod hotwords;
 pub mod lm;
 pub mod loss;
 mod words;
 
-pub use greedy::GreedyDecoder;
+pub use align::{Alignment, align};
+pub use decoder::{Decoder, Decoding};
+pub use greedy::{GreedyDecoder, best};
 pub use words::words;
 
 /// A token that was heard, and when.

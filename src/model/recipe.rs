@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 /// The largest `model.toml` that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The longest delay that is believed.
+const MAX_EMISSION_DELAY_S: f64 = 10.0;
 
 /// What to train or what was trained: the front-end and the layers. `models/architectures` holds ready-made ones.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,9 @@ pub struct Recipe {
     pub description: Option<String>,
     /// The licence of the weights, as an SPDX expression.
     pub licence: Option<String>,
+    /// How much later than it is said the network tends to tell a token, in seconds; 0 if nobody measured it. CTC leaves a
+    /// network free to wait for what helps it (Sak et al. 2015), so this is found out after training.
+    pub emission_delay_s: f64,
     /// How samples become image columns.
     pub spectrogram: Settings,
     /// The layers, on columns of `spectrogram.bins()` bins and one channel.
@@ -39,8 +44,14 @@ struct Description {
     description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     licence: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    emission_delay_s: f64,
     layers: Vec<NamedLayer>,
     spectrogram: Settings,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 impl Recipe {
@@ -66,13 +77,13 @@ impl Recipe {
     /// # Errors
     /// [`Error::Model`] names the line or the layer that is wrong.
     pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self> {
-        let Description { name, description, licence, layers, spectrogram } =
+        let Description { name, description, licence, emission_delay_s, layers, spectrogram } =
             toml::from_str(text).map_err(|error| Error::model(&path, one_line(&error, text)))?;
         let wrong = |error: Error| Error::model(&path, error.to_string());
         spectrogram.validate().map_err(wrong)?;
         let input = FrameShape { frequency: spectrogram.bins(), channels: 1 };
         let architecture = Architecture::new(input, layers).map_err(wrong)?;
-        let recipe = Self { name, description, licence, spectrogram, architecture };
+        let recipe = Self { name, description, licence, emission_delay_s, spectrogram, architecture };
         recipe.check().map_err(wrong)?;
         Ok(recipe)
     }
@@ -86,6 +97,10 @@ impl Recipe {
         if self.name.is_empty() || texts.iter().flatten().any(|text| text.contains(char::is_control)) {
             let problem = "name, description and licence must each be one line, and the name not empty";
             return Err(Error::setting("name", problem));
+        }
+        if !(0.0..=MAX_EMISSION_DELAY_S).contains(&self.emission_delay_s) {
+            let problem = format!("{} is no time from 0 to {MAX_EMISSION_DELAY_S} s", self.emission_delay_s);
+            return Err(Error::setting("emission_delay_s", problem));
         }
         self.spectrogram.validate()?;
         let (input, bins) = (self.architecture.input(), self.spectrogram.bins());
@@ -127,12 +142,13 @@ impl Recipe {
             name: self.name.clone(),
             description: self.description.clone(),
             licence: self.licence.clone(),
+            emission_delay_s: self.emission_delay_s,
             layers: self.architecture.layers().to_vec(),
             spectrogram: self.spectrogram.clone(),
         };
         let mut table = toml::Table::try_from(description).map_err(|error| error.to_string())?;
         let mut text = String::new();
-        for key in ["name", "description", "licence"] {
+        for key in ["name", "description", "licence", "emission_delay_s"] {
             if let Some(value) = table.remove(key) {
                 let _ = writeln!(text, "{key} = {value}");
             }

@@ -1,4 +1,4 @@
-//! The bootstrap network at full precision, from the PyTorch file that `models/bootstrap/convert.py` reads too.
+//! The bootstrap network at full precision, from the PyTorch file that `tests/data/bootstrap/convert.py` reads too.
 
 use dfcnn::model::Model;
 use dfcnn::network::Tensor;
@@ -25,6 +25,11 @@ fn pytorch_name(path: &str) -> String {
     format!("{renamed}.{parameter}")
 }
 
+/// The model with its filters rounded to f16, in our own format.
+pub fn model() -> Model {
+    Model::load(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bootstrap")).unwrap()
+}
+
 /// The model with its f32 weights; `None`, said aloud, where `shared` is absent.
 pub fn f32_model() -> Option<Model> {
     let bytes = std::fs::read(super::shared("bootstrap/model.safetensors")?).unwrap();
@@ -33,7 +38,7 @@ pub fn f32_model() -> Option<Model> {
         let data = file.tensor(&pytorch_name(path)).unwrap().data();
         data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     };
-    let mut model = Model::embedded().unwrap();
+    let mut model = model();
     for parameter in model.architecture.parameters() {
         let tensor = Tensor { shape: parameter.shape.clone(), values: values(&parameter.path) };
         model.weights.insert(&parameter.path, tensor);

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use dfcnn::Error;
+use dfcnn::evaluate::calibration::{Bin, Calibration};
 use dfcnn::evaluate::error_rate::{ErrorRate, Errors, Score, aligned_errors};
 use dfcnn::evaluate::results::{Heard, Results};
 use serde::Serialize;
@@ -25,6 +26,7 @@ pub struct Costs {
 /// What is to be shown.
 pub struct Show<'a> {
     pub results: &'a Results,
+    pub calibration: Option<&'a Calibration>,
     pub costs: &'a Costs,
     pub speakers: bool,
     pub errors: bool,
@@ -74,6 +76,9 @@ impl Show<'_> {
             }
             let _ = writeln!(text, "{}", aligned(&rows));
         }
+        if let Some(calibration) = self.calibration {
+            let _ = writeln!(text, "{}", reliability(calibration));
+        }
         let Costs { jobs, heard_s, wall_s, cpu_s, failed, dropped } = self.costs;
         let factor =
             |seconds: &f64| real_time_factor(*seconds, *heard_s).map_or("–".into(), |rtf| format!("{rtf:.4}"));
@@ -86,7 +91,7 @@ impl Show<'_> {
         text
     }
 
-    /// Lines of type `error`, `utterance`, `set`, `speaker`, and one of type `total`.
+    /// Lines of type `error`, `utterance`, `set`, `speaker`, `calibration`, and one of type `total`.
     pub fn json(&self, failed: &[Error]) -> serde_json::Result<String> {
         let mut lines = Vec::new();
         for error in failed {
@@ -109,6 +114,13 @@ impl Show<'_> {
                 lines.push(serde_json::to_string(&Line::Speaker { speaker, rates: Rates::new(score) })?);
             }
         }
+        if let Some(calibration) = self.calibration {
+            lines.push(serde_json::to_string(&Line::Calibration {
+                bins: calibration.bins().map(|(range, bin)| BinFields::new(range.start, range.end, bin)).collect(),
+                total: BinFields::new(0.0, 1.0, calibration.total()),
+                expected_calibration_error: calibration.expected_error(),
+            })?);
+        }
         let Costs { jobs, heard_s, wall_s, cpu_s, failed, dropped } = *self.costs;
         lines.push(serde_json::to_string(&Line::Total {
             rates: SetRates::new(&total),
@@ -125,6 +137,18 @@ impl Show<'_> {
     }
 }
 
+/// A row for each range of confidence that has words, and what they mean together.
+fn reliability(calibration: &Calibration) -> String {
+    let part = |part: Option<f64>| part.map_or("–".into(), percent);
+    let row = |name: String, bin: Bin| vec![name, bin.words.to_string(), part(bin.confidence()), part(bin.accuracy())];
+    let mut rows = vec![["confidence %", "words", "mean", "right %"].map(String::from).to_vec()];
+    for (range, bin) in calibration.bins().filter(|(_, bin)| bin.words > 0) {
+        rows.push(row(format!("{:.0}–{:.0}", 100.0 * range.start, 100.0 * range.end), bin));
+    }
+    rows.push(row("total".into(), calibration.total()));
+    format!("{}\nexpected calibration error {} %\n", aligned(&rows), part(calibration.expected_error()))
+}
+
 /// Seconds of work for each second of sound.
 fn real_time_factor(seconds: f64, heard_s: f64) -> Option<f64> {
     (heard_s > 0.0).then(|| seconds / heard_s)
@@ -134,7 +158,7 @@ fn interval(rate: &ErrorRate, unit: Unit) -> Option<[f64; 2]> {
     rate.interval(|score| unit.of(score), SEED)
 }
 
-fn percent(rate: f64) -> String {
+pub fn percent(rate: f64) -> String {
     format!("{:.1}", 100.0 * rate)
 }
 
@@ -152,7 +176,7 @@ fn row(name: &str, utterances: String, errors: Errors, interval: Option<[f64; 2]
 }
 
 /// The first column flush left, the others right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -190,6 +214,12 @@ enum Line<'a> {
         #[serde(flatten)]
         rates: Rates,
     },
+    Calibration {
+        bins: Vec<BinFields>,
+        #[serde(flatten)]
+        total: BinFields,
+        expected_calibration_error: Option<f64>,
+    },
     Total {
         #[serde(flatten)]
         rates: SetRates,
@@ -202,6 +232,22 @@ enum Line<'a> {
         failed: usize,
         dropped: usize,
     },
+}
+
+#[derive(Serialize)]
+struct BinFields {
+    from: f64,
+    to: f64,
+    words: u64,
+    right: u64,
+    confidence: Option<f64>,
+    accuracy: Option<f64>,
+}
+
+impl BinFields {
+    fn new(from: f64, to: f64, bin: Bin) -> Self {
+        Self { from, to, words: bin.words, right: bin.right, confidence: bin.confidence(), accuracy: bin.accuracy() }
+    }
 }
 
 #[derive(Serialize)]

@@ -63,6 +63,10 @@ pub trait LanguageModel: Send + Sync {
     fn finish(&self, state: &LmState) -> f32;
     /// Whether the model has the word.
     fn knows(&self, word: &str) -> bool;
+    /// Whether some word of the model begins with `start`; a model that cannot tell says yes.
+    fn begins(&self, _start: &str) -> bool {
+        true
+    }
 }
 
 /// Loads a language model: compact, or an ARPA file, which may be gzipped.

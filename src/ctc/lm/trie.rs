@@ -93,4 +93,8 @@ impl<T: Trie + Send + Sync> LanguageModel for T {
     fn knows(&self, word: &str) -> bool {
         self.vocabulary().id(word).is_some_and(|id| id > END)
     }
+
+    fn begins(&self, start: &str) -> bool {
+        self.vocabulary().begins(start)
+    }
 }

@@ -1,6 +1,7 @@
 //! The words of a model and their ids.
 
 use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -23,13 +24,16 @@ pub struct Vocabulary {
     /// The ids by the words' hashes.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// The ids of all but the reserved words by their spelling, once they were asked for.
+    sorted: OnceLock<Vec<u32>>,
 }
 
 impl Vocabulary {
     /// Only the reserved words.
     pub fn new() -> Self {
         let (text, ends, index) = (String::new(), Vec::new(), HashTable::new());
-        let mut vocabulary = Self { text, ends, index, hasher: DefaultHashBuilder::default() };
+        let (hasher, sorted) = (DefaultHashBuilder::default(), OnceLock::new());
+        let mut vocabulary = Self { text, ends, index, hasher, sorted };
         for word in RESERVED {
             vocabulary.intern(word);
         }
@@ -52,6 +56,7 @@ impl Vocabulary {
         let end = u32::try_from(self.text.len() + word.len()).ok()?;
         self.text.push_str(word);
         self.ends.push(end);
+        self.sorted.take();
         let (text, ends, hasher) = (&self.text, &self.ends, &self.hasher);
         self.index.insert_unique(hasher.hash_one(word), id, |&id| hasher.hash_one(spelling(text, ends, id)));
         Some(id)
@@ -60,6 +65,17 @@ impl Vocabulary {
     /// The id of `word`, if it is there.
     pub fn id(&self, word: &str) -> Option<u32> {
         self.index.find(self.hasher.hash_one(word), |&id| self.word(id) == word).copied()
+    }
+
+    /// Whether a word, not a reserved one, begins with `start`.
+    pub fn begins(&self, start: &str) -> bool {
+        let sorted = self.sorted.get_or_init(|| {
+            let mut ids: Vec<u32> = (RESERVED.len() as u32..self.ends.len() as u32).collect();
+            ids.sort_unstable_by_key(|&id| self.word(id));
+            ids
+        });
+        let first = sorted.partition_point(|&id| self.word(id) < start);
+        sorted.get(first).is_some_and(|&id| self.word(id).starts_with(start))
     }
 
     /// How the word `id` is spelled.
@@ -105,5 +121,9 @@ mod tests {
         );
         assert_eq!((vocabulary.id("b"), vocabulary.id("</s>"), vocabulary.len()), (None, Some(END), 7));
         assert_eq!(vocabulary.spell(&[START, 6, 5]), "<s> 中 ab");
+        assert!(["a", "ab", "中", ""].iter().all(|start| vocabulary.begins(start)));
+        assert!(["b", "abc", "<", "国"].iter().all(|start| !vocabulary.begins(start)));
+        vocabulary.intern("国").unwrap();
+        assert!(vocabulary.begins("国"));
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes corridor.npy: log-probabilities [steps, classes] of the shipped bootstrap model for audio/harbour.wav, by numpy
-in f64 for the features (the definition in models/bootstrap/README.md) and PyTorch in f64 for the layers.
+"""Makes corridor.npy: log-probabilities [steps, classes] of the bootstrap model for audio/harbour.wav, by numpy
+in f64 for the features (the definition in tests/data/bootstrap/README.md) and PyTorch in f64 for the layers.
 
     pip install numpy torch safetensors
     python tests/data/golden/corridor.py
@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 here = pathlib.Path(__file__).resolve().parent
 project = here.parents[2]
-bundle = project / "models/bootstrap"
+bundle = project / "tests/data/bootstrap"
 recipe = tomllib.loads((bundle / "model.toml").read_text())
 weights = {k: torch.tensor(v.astype(np.float64)) for k, v in load_file(bundle / "weights.safetensors").items()}
 

@@ -1,0 +1,221 @@
+//! The second half of the corridor: log-probabilities → tokens → words, segment by segment.
+
+use crate::ctc::{Decoder, Emission, beam, best, words};
+use crate::endpoint::Step;
+use crate::time::StepClock;
+use crate::tokens::Tokens;
+use crate::transcript::{Alternative, Event, Segment, Word};
+
+/// The best path as the end-pointer hears it.
+pub struct BestPath {
+    blank: u32,
+    /// What the first step of each token is.
+    steps: Vec<Step>,
+    /// The token of the last step.
+    last: u32,
+}
+
+impl BestPath {
+    pub fn new(tokens: &Tokens) -> Self {
+        let pieces: Vec<Option<String>> = (0..tokens.len() as u32).map(|token| tokens.piece(token)).collect();
+        // Where nothing parts words, a segment may end after each token.
+        let has_spaces = has_spaces(tokens);
+        let step = |piece: &Option<String>| match piece {
+            None => Step::Silence,
+            Some(piece) if piece.trim().is_empty() => Step::Gap,
+            Some(piece) if piece.starts_with(' ') || !has_spaces => Step::WordStart,
+            Some(_) => Step::Speech,
+        };
+        Self { blank: tokens.blank(), steps: pieces.iter().map(step).collect(), last: tokens.blank() }
+    }
+
+    pub fn classes(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Takes the next row of log-probabilities.
+    pub fn push(&mut self, row: &[f32]) -> Step {
+        let token = best(row).map_or(self.blank, |(token, _)| token);
+        let begins = token != std::mem::replace(&mut self.last, token);
+        match self.steps[token as usize] {
+            Step::WordStart if !begins => Step::Speech,
+            step => step,
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.last = self.blank;
+    }
+}
+
+/// Whether the language parts words by spaces.
+fn has_spaces(tokens: &Tokens) -> bool {
+    (0..tokens.len() as u32).filter_map(|token| tokens.piece(token)).any(|piece| piece.contains(' '))
+}
+
+/// What has been heard since the last final.
+pub struct Reading {
+    has_spaces: bool,
+    tokens: Tokens,
+    steps: StepClock,
+    min_confidence: f32,
+    emissions: Vec<Emission>,
+    /// Whether a word was sure enough, so that the segment will be told.
+    is_speech: bool,
+    /// What the last partial said.
+    told: String,
+}
+
+impl Reading {
+    pub fn new(tokens: Tokens, steps: StepClock, min_confidence: f32) -> Self {
+        let (emissions, told) = Default::default();
+        let is_speech = min_confidence == 0.0;
+        Self { has_spaces: has_spaces(&tokens), tokens, steps, min_confidence, emissions, is_speech, told }
+    }
+
+    /// Decodes `log_probs`, `[steps, classes]`; row by row until speech is found, so that it does not matter how many come
+    /// at a time.
+    pub fn push(&mut self, decoder: &mut Decoder, log_probs: &[f32]) {
+        let mut rest = log_probs;
+        while !self.is_speech && !rest.is_empty() {
+            let (row, later) = rest.split_at(self.tokens.len());
+            decoder.push(row, &mut self.emissions);
+            self.is_speech = self.has_sure_word(&decoder.open());
+            rest = later;
+        }
+        decoder.push(rest, &mut self.emissions);
+    }
+
+    /// A partial, if it says something else than the last one.
+    pub fn partial(&mut self, decoder: &Decoder) -> Option<Event> {
+        if !self.is_speech {
+            return None;
+        }
+        let reading = [&self.emissions[..], &decoder.open()].concat();
+        let stable = reading[..self.emissions.len() + decoder.agreed()].iter().map(|emission| emission.token);
+        let stable_chars = self.tokens.text(&stable.collect::<Vec<_>>()).chars().count();
+        let words = self.words(&reading);
+        let segment = Segment::new(words).filter(|segment| segment.text != self.told)?;
+        self.told.clone_from(&segment.text);
+        Some(Event::Partial(Segment { stable_chars, ..segment }))
+    }
+
+    /// Ends the segment: its final, if anything was said. The next one begins.
+    pub fn end_segment(&mut self, decoder: &mut Decoder) -> Option<Event> {
+        decoder.end_segment(&mut self.emissions);
+        let words = self.words(&self.emissions);
+        let segment = if self.is_speech || self.is_sure(&words) { Segment::new(words) } else { None };
+        let alternatives = self.alternatives(decoder.readings());
+        self.reset();
+        segment.map(|segment| Event::Final(Segment { alternatives, ..segment }))
+    }
+
+    pub fn reset(&mut self) {
+        self.emissions.clear();
+        self.is_speech = self.min_confidence == 0.0;
+        self.told.clear();
+    }
+
+    /// Whether a complete word is sure enough, which speech has and noise should not have. The last word is complete when a
+    /// space follows: before that, what is less sure may still belong to it.
+    fn has_sure_word(&self, open: &[Emission]) -> bool {
+        let Some(last) = open.last().or(self.emissions.last()) else { return false };
+        let last = self.tokens.piece(last.token).unwrap_or_default();
+        if self.has_spaces && !last.contains(' ') {
+            return false; // no word was completed
+        }
+        let mut words = self.words(&[&self.emissions[..], open].concat());
+        if self.has_spaces && !last.ends_with(' ') {
+            words.pop();
+        }
+        self.is_sure(&words)
+    }
+
+    fn is_sure(&self, words: &[Word]) -> bool {
+        words.iter().any(|word| word.confidence >= self.min_confidence)
+    }
+
+    /// The whole segment, which now ends with the first of `readings`, in all of them.
+    fn alternatives(&self, readings: &[beam::Reading]) -> Vec<Alternative> {
+        let last = readings.first().map_or(0, |best| best.emissions.len());
+        let settled = self.emissions.len() - last;
+        let alternative = |reading: &beam::Reading| {
+            let heard = self.emissions[..settled].iter().chain(&reading.emissions);
+            let text = self.tokens.text(&heard.map(|emission| emission.token).collect::<Vec<_>>());
+            Alternative { text, acoustic: reading.acoustic, language: reading.language, score: reading.score }
+        };
+        readings.iter().map(alternative).collect()
+    }
+
+    fn words(&self, emissions: &[Emission]) -> Vec<Word> {
+        words(emissions, &self.tokens, |step| self.steps.start_s(step))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctc::Decoding;
+
+    const STEPS: StepClock = StepClock { step_s: 0.5, delay_s: 0.0 };
+
+    /// Reads a best path, one class a step, each with this probability; finals and, after each step, partials.
+    fn read(list: &str, path: &[u32], probability: f32, min_confidence: f32) -> Vec<Event> {
+        let tokens = Tokens::parse("tokens.txt", list).unwrap();
+        let mut decoder = Decoder::new(&tokens, &Decoding::Greedy).unwrap();
+        let mut reading = Reading::new(tokens.clone(), STEPS, min_confidence);
+        let mut events = Vec::new();
+        for &class in path {
+            let mut row = vec![-9.0; tokens.len()];
+            row[class as usize] = probability.ln();
+            reading.push(&mut decoder, &row);
+            events.extend(reading.partial(&decoder));
+        }
+        events.extend(reading.end_segment(&mut decoder));
+        events
+    }
+
+    fn texts(events: &[Event]) -> Vec<(&str, usize)> {
+        events.iter().map(|event| (event.segment().text.as_str(), event.segment().stable_chars)).collect()
+    }
+
+    const LETTERS: &str = "<b>\n<space>\na\nb\n";
+
+    #[test]
+    fn what_is_not_sure_is_not_told() {
+        let path = [2, 0, 3, 3, 1, 2, 0];
+        assert_eq!(texts(&read(LETTERS, &path, 0.6, 0.0)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
+        let sure = read(LETTERS, &path, 0.6, 0.5);
+        assert_eq!(texts(&sure), [("ab", 2), ("ab a", 4), ("ab a", 4)], "told when the first word is complete");
+        assert!(sure[2].is_final() && !sure[1].is_final());
+        assert_eq!(read(LETTERS, &path, 0.6, 0.7), []);
+        assert_eq!(texts(&read(LETTERS, &[2], 0.6, 0.5)), [("a", 1)], "the end completes a word");
+        assert_eq!(read(LETTERS, &[1, 0, 1], 0.9, 0.0), [], "spaces are nothing");
+    }
+
+    #[test]
+    fn pieces_and_languages_without_spaces() {
+        let pieces = "<b>\n▁a\nb\n";
+        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4), ("ab a", 4)]);
+        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab a", 4), ("ab ab", 5), ("ab ab", 5)]);
+        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中", 1), ("中文", 2), ("中文", 2)]);
+    }
+
+    #[test]
+    fn the_best_path_as_steps() {
+        let steps = |list: &str, path: &[u32]| {
+            let tokens = Tokens::parse("tokens.txt", list).unwrap();
+            let mut best_path = BestPath::new(&tokens);
+            let row = |class: u32| {
+                (0..tokens.len() as u32).map(|c| if c == class { -0.1 } else { -3.0 }).collect::<Vec<f32>>()
+            };
+            path.iter().map(|&class| best_path.push(&row(class))).collect::<Vec<Step>>()
+        };
+        use Step::{Gap, Silence, Speech, WordStart};
+        assert_eq!(steps(LETTERS, &[0, 2, 2, 1, 1, 3]), [Silence, Speech, Speech, Gap, Gap, Speech]);
+        assert_eq!(steps("<b>\n▁a\nb\n", &[1, 1, 2, 0, 1]), [WordStart, Speech, Speech, Silence, WordStart]);
+        assert_eq!(steps("<b>\n中\n文\n", &[1, 1, 2]), [WordStart, Speech, WordStart]);
+        let tokens = Tokens::parse("tokens.txt", LETTERS).unwrap();
+        assert_eq!(BestPath::new(&tokens).push(&[f32::NAN; 4]), Silence, "says nothing");
+    }
+}
