@@ -480,6 +480,12 @@ fn compact_bytes() -> Vec<u8> {
     Compact::encode(&arpa::read_lines(lines(PRUNED)).unwrap()).unwrap()
 }
 
+fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&bytes[16..]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
 fn exercise(model: &impl LanguageModel) {
     for sentence in [&["a", "b", "c", "a"][..], &["never", "b", "a", "a", "b"], &[]] {
         assert!(scores(model, sentence).iter().all(|score| score.is_finite()));
@@ -502,6 +508,11 @@ fn foreign_and_cut_compact_files_are_errors() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         assert!(Compact::from_bytes(flipped).is_err(), "bit {bit} flipped");
     }
+    // The second word's children begin beyond the last.
+    let mut astray = bytes.clone();
+    let words = u32::from_le_bytes(bytes[20..24].try_into().unwrap()) as usize;
+    astray[24 + 4 * 4 + 4 * 16 + words] |= 0b111 << 3;
+    assert!(Compact::from_bytes(with_checksum(astray)).is_err());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.lm");
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -520,9 +531,7 @@ proptest! {
             let at = at % bytes.len();
             bytes[at] = value;
         }
-        let crc = crc32fast::hash(&bytes[16..]);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
-        if let Ok(model) = Compact::from_bytes(bytes) {
+        if let Ok(model) = Compact::from_bytes(with_checksum(bytes)) {
             exercise(&model);
         }
     }
