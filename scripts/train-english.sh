@@ -3,13 +3,13 @@
 #
 # DATA is what english-data.sh made. RUNS gets one folder per stage; a stage that was stopped goes on, one that is done is
 # left alone. MINUTES are shared out: short clean utterances get the network off the blank plateau, then everything, then
-# everything augmented, and at last more of the real recordings.
+# everything augmented with half of it real. DFCNN names another program than the one built here.
 set -euo pipefail
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 data="$(realpath "${1:?usage: train-english.sh DATA RUNS MINUTES}")" minutes="${3:?usage: train-english.sh DATA RUNS MINUTES}"
 mkdir -p "${2:?}"
 runs="$(realpath "$2")"
-dfcnn="$project/target/release/dfcnn"
+dfcnn="${DFCNN:-$project/target/release/dfcnn}"
 
 part() { echo $((minutes * $1 / 100)); }
 stage() { # NAME MINUTES ARGUMENT…
@@ -25,9 +25,7 @@ stage() { # NAME MINUTES ARGUMENT…
 }
 stage short "$(part 4)" --recipe "$project/models/architectures/residual.toml" "$data/short" --longest 3.5 --curriculum 1 \
     --augment 0
-stage clean "$(part 26)" --init-from "$runs/short/last" "$data/short" "$data/synthetic" "$data/real=2" --curriculum 2 \
+stage clean "$(part 20)" --init-from "$runs/short/last" "$data/short" "$data/synthetic" "$data/real=4" --curriculum 2 \
     --curriculum-longest 6 --batch-seconds 24 --learning-rate 0.0015 --augment 0
-stage augmented "$(part 55)" --init-from "$runs/clean/last" "$data/short" "$data/synthetic" "$data/real=2" --curriculum 0 \
-    --batch-seconds 32 --augment 0.4 --augment-after 99
-stage real "$(part 15)" --init-from "$runs/augmented/last" "$data/synthetic" "$data/real=8" --curriculum 0 \
-    --batch-seconds 32 --augment 0.4 --augment-after 99 --learning-rate 0.0004
+stage augmented "$(part 76)" --init-from "$runs/clean/last" "$data/short" "$data/synthetic" "$data/real=8" --curriculum 0 \
+    --batch-seconds 32 --learning-rate 0.0012 --augment 0.4 --augment-after 99

@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod inference;
 pub mod kernels;
 pub mod layers;
+pub mod lines;
 pub mod model;
 pub mod network;
 pub mod random;

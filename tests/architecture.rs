@@ -28,9 +28,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("server", &["recognizer", "transcript"]),
 ];
 
-/// What every room may use: the re-exports of `error`, and four modules that know no room. `random` and `atomic_file` are
-/// among them because dataset, evaluate and train all need them and may not use each other.
-const FREE: &[&str] = &["error", "time", "random", "atomic_file", "Error", "Result"];
+/// What every room may use: the re-exports of `error`, and five modules that know no room. `random`, `atomic_file` and
+/// `lines` are among them because dataset, evaluate, train and ctc need them and may not use each other.
+const FREE: &[&str] = &["error", "time", "random", "atomic_file", "lines", "Error", "Result"];
 
 /// The door: part of the binary, uses the library as `dfcnn::…`, is used by nobody but `main.rs`.
 const DOOR: &str = "cli";

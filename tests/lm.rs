@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 use dfcnn::Error;
 use dfcnn::ctc::lm::compact::Compact;
 use dfcnn::ctc::lm::estimate::{Corpus, Discounts, Options, estimate};
-use dfcnn::ctc::lm::{self, LanguageModel, Lines, NGrams, Perplexity, arpa};
+use dfcnn::ctc::lm::{self, LanguageModel, NGrams, Perplexity, arpa};
+use dfcnn::lines::Lines;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

@@ -3,7 +3,8 @@
 
 use std::io::Cursor;
 
-use dfcnn::ctc::lm::{LanguageModel, Lines, NGrams, arpa};
+use dfcnn::ctc::lm::{LanguageModel, NGrams, arpa};
+use dfcnn::lines::Lines;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

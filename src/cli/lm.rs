@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use dfcnn::atomic_file;
 use dfcnn::ctc::lm::compact::Compact;
 use dfcnn::ctc::lm::estimate::{self, Corpus, Options};
-use dfcnn::ctc::lm::{self, Lines, NGrams, Perplexity, arpa};
+use dfcnn::ctc::lm::{self, NGrams, Perplexity, arpa};
+use dfcnn::lines::Lines;
 use serde::Serialize;
 
 use super::Verbosity;

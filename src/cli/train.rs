@@ -124,7 +124,7 @@ struct Settings {
     /// What the averaged weights keep per step [default: 0.999]; less at first
     #[arg(long, value_name = "PART", conflicts_with = "resume")]
     ema: Option<f32>,
-    /// How strong augmentation is; 0 is none [default: 1]
+    /// How strong augmentation is; 0 is none, 1 hides whole words of short utterances [default: 0.4]
     #[arg(long, value_name = "STRENGTH", conflicts_with = "resume")]
     augment: Option<f32>,
     /// Augment once the loss per label, in nats, is below this [default: 1]

@@ -104,7 +104,7 @@ impl Config {
             greatest_norm: 1.0,
             label_smoothing: 0.0,
             ema_decay: 0.999,
-            augment: 1.0,
+            augment: 0.4,
             augment_after: 1.0,
             evaluate_minutes: 15.0,
             checkpoint_minutes: 5.0,

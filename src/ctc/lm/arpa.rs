@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::ngrams::{Listed, NGrams};
-use super::text::Lines;
 use super::trie::Trie;
 use super::vocabulary::{END, RESERVED, START, UNKNOWN, Vocabulary};
 use super::{LEAST_LOG10, MAX_ORDER};
+use crate::lines::Lines;
 use crate::{Error, Result};
 
 /// N-grams of one order that are read at most; each takes some 20 to 50 bytes of memory meanwhile.

@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use rayon::slice::ParallelSliceMut;
 
 use super::ngrams::{Level, NGrams};
-use super::text::Lines;
 use super::vocabulary::{END, RESERVED, START, UNKNOWN, Vocabulary};
 use crate::Result;
+use crate::lines::Lines;
 
 /// A text to learn from, in memory: 4 bytes a word and as much again while it is counted.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ mod counts;
 pub mod estimate;
 mod ngrams;
 mod perplexity;
-mod text;
 mod trie;
 mod vocabulary;
 
@@ -19,8 +18,8 @@ use std::path::Path;
 
 pub use ngrams::NGrams;
 pub use perplexity::Perplexity;
-pub use text::Lines;
 
+use crate::lines::Lines;
 use crate::{Error, Result};
 
 /// The longest n-grams, in words.

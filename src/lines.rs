@@ -58,7 +58,7 @@ impl Lines {
         }
         self.number += 1;
         if length as u64 == Self::LONGEST && !self.line.ends_with(b"\n") {
-            return Err(self.error("longer than a mebibyte; put one sentence on a line"));
+            return Err(self.error("longer than a mebibyte; is this the right file?"));
         }
         match std::str::from_utf8(&self.line) {
             Ok(line) => Ok(Some(line.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']))),
@@ -76,9 +76,9 @@ impl Lines {
         &self.path
     }
 
-    /// An error about the latest line.
+    /// An error about the latest line, or the first if there is none.
     pub fn error(&self, problem: impl Into<String>) -> Error {
-        Error::line(&self.path, self.number, problem)
+        Error::line(&self.path, self.number.max(1), problem)
     }
 }
 
