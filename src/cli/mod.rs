@@ -2,9 +2,11 @@
 
 mod align;
 mod decoding;
+mod devices;
 mod evaluate;
 mod inspect;
 pub mod interrupt;
+mod listen;
 mod lm;
 mod output;
 mod parallel;
@@ -39,8 +41,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Align(align::Arguments),
+    Devices(devices::Arguments),
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
+    Listen(Box<listen::Arguments>),
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
@@ -56,8 +60,10 @@ impl Cli {
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
+            Command::Devices(arguments) => devices::run(&arguments),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
+            Command::Listen(arguments) => listen::run(&arguments, self.verbosity),
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
