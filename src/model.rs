@@ -5,6 +5,7 @@
 //! models/<name>/model.toml            name, layers, [spectrogram]: a Recipe
 //!               weights.safetensors   the layers' tensors, spectrogram.mean and spectrogram.std
 //!               tokens.txt            one token per line, the blank <b> first
+//!               words.lm              an n-gram model of the language, where model.toml has [language_model]
 //!               README.md             the model card
 //! ```
 
@@ -13,9 +14,13 @@ mod recipe;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-pub use recipe::Recipe;
+pub use recipe::{LanguageWeights, Recipe};
 
+use crate::ctc::Decoding;
+use crate::ctc::beam::BeamOptions;
+use crate::ctc::lm::compact::Compact;
 use crate::network::{Architecture, Precision, Tensor, Weights};
 use crate::spectrogram::{Normalization, Settings};
 use crate::tokens::Tokens;
@@ -24,8 +29,18 @@ use crate::{Error, Result, atomic_file};
 const DESCRIPTION: &str = "model.toml";
 const WEIGHTS: &str = "weights.safetensors";
 const TOKENS: &str = "tokens.txt";
+const WORDS: &str = "words.lm";
 const MEAN: &str = "spectrogram.mean";
 const STD: &str = "spectrogram.std";
+
+/// A model of the language and how much it counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Language {
+    /// What suits the network.
+    pub weights: LanguageWeights,
+    /// Which words follow which.
+    pub words: Arc<Compact>,
+}
 
 /// A model whose parts fit each other.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,15 +63,17 @@ pub struct Model {
     pub weights: Weights,
     /// What the network's classes mean.
     pub tokens: Tokens,
+    /// What is known of the language, if anything is.
+    pub language: Option<Language>,
 }
 
 impl Model {
-    /// Puts the parts together.
+    /// Puts the parts together, without a language model.
     ///
     /// # Errors
     /// [`Error::Network`] or [`Error::Setting`] when they do not fit each other: see [`Model::check`].
     pub fn new(recipe: Recipe, normalization: Normalization, weights: Weights, tokens: Tokens) -> Result<Self> {
-        let Recipe { name, description, licence, emission_delay_s, spectrogram, architecture } = recipe;
+        let Recipe { name, description, licence, emission_delay_s, spectrogram, architecture, .. } = recipe;
         let model = Self {
             name,
             description,
@@ -67,6 +84,7 @@ impl Model {
             architecture,
             weights,
             tokens,
+            language: None,
         };
         model.check()?;
         Ok(model)
@@ -90,9 +108,21 @@ impl Model {
             description: self.description.clone(),
             licence: self.licence.clone(),
             emission_delay_s: self.emission_delay_s,
+            language_model: self.language.as_ref().map(|language| language.weights),
             spectrogram: self.spectrogram.clone(),
             architecture: self.architecture.clone(),
         }
+    }
+
+    /// How to decode with this model: with its language model, or greedily if it has none.
+    pub fn decoding(&self) -> Decoding {
+        let Some(Language { weights, words }) = &self.language else { return Decoding::Greedy };
+        Decoding::Beam(BeamOptions {
+            language_model: Some(words.clone()),
+            lm_weight: weights.weight,
+            word_bonus: weights.word_bonus,
+            ..BeamOptions::default()
+        })
     }
 
     /// Reads the bundle in `folder`.
@@ -115,20 +145,30 @@ impl Model {
         let recipe = Recipe::load(folder.join(DESCRIPTION))?;
         let tokens = Tokens::load(folder.join(TOKENS))?;
         let weights = Weights::read(&folder.join(WEIGHTS))?;
-        Self::assemble(folder, recipe, weights, tokens)
+        let words = recipe.language_model.map(|_| Compact::load(&folder.join(WORDS))).transpose()?;
+        Self::assemble(folder, recipe, weights, tokens, words)
     }
 
-    /// Reads a bundle from the contents of its files; `folder` is for the errors.
+    /// Reads a bundle from the contents of its files; `folder` is for the errors. `words` are needed where the description has
+    /// a language model.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_parts(folder: impl AsRef<Path>, description: &str, weights: &[u8], tokens: &str) -> Result<Self> {
+    pub fn from_parts(
+        folder: impl AsRef<Path>,
+        description: &str,
+        weights: &[u8],
+        tokens: &str,
+        words: Option<&[u8]>,
+    ) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join(WEIGHTS);
         let recipe = Recipe::parse(folder.join(DESCRIPTION), description)?;
         let tokens = Tokens::parse(folder.join(TOKENS), tokens)?;
         let weights = Weights::from_bytes(weights).map_err(|problem| Error::model(path, problem))?;
-        Self::assemble(folder, recipe, weights, tokens)
+        let words = recipe.language_model.map(|_| Compact::from_bytes(words.unwrap_or_default().to_vec()));
+        let words = words.transpose().map_err(|problem| Error::model(folder.join(WORDS), problem))?;
+        Self::assemble(folder, recipe, weights, tokens, words)
     }
 
     /// The model that is part of the program: `models/english`.
@@ -141,6 +181,7 @@ impl Model {
             include_str!("../models/english/model.toml"),
             include_bytes!("../models/english/weights.safetensors"),
             include_str!("../models/english/tokens.txt"),
+            Some(include_bytes!("../models/english/words.lm")),
         )
     }
 
@@ -162,10 +203,21 @@ impl Model {
         let put = |name, bytes: &[u8]| atomic_file::write(&folder.join(name), |file| file.write_all(bytes));
         put(TOKENS, self.tokens.to_text().as_bytes())?;
         put(WEIGHTS, &weights)?;
+        if let Some(Language { words, .. }) = &self.language {
+            put(WORDS, words.bytes())?;
+        }
         put(DESCRIPTION, description.as_bytes())
     }
 
-    fn assemble(folder: &Path, recipe: Recipe, mut weights: Weights, tokens: Tokens) -> Result<Self> {
+    fn assemble(
+        folder: &Path,
+        recipe: Recipe,
+        mut weights: Weights,
+        tokens: Tokens,
+        words: Option<Compact>,
+    ) -> Result<Self> {
+        let language = recipe.language_model.zip(words);
+        let language = language.map(|(weights, words)| Language { weights, words: Arc::new(words) });
         let in_file = |file: &str| {
             let path = folder.join(file);
             move |error: Error| Error::model(path, error.to_string())
@@ -178,6 +230,7 @@ impl Model {
             })
         });
         let normalization = mean.and_then(|mean| Ok(Normalization { mean, std: std? })).map_err(in_file(WEIGHTS))?;
-        Self::new(recipe, normalization, weights, tokens).map_err(in_file(WEIGHTS))
+        let model = Self::new(recipe, normalization, weights, tokens).map_err(in_file(WEIGHTS))?;
+        Ok(Self { language, ..model })
     }
 }

@@ -49,8 +49,8 @@ const MIN_CONFIDENCE: f32 = 0.6;
 pub struct Options {
     /// Threads that compute, at least one. One is best for many streams at once or for small pushes.
     pub threads: usize,
-    /// How the network's output becomes text.
-    pub decoding: Decoding,
+    /// How the network's output becomes text; as suits the model if not said ([`Model::decoding`]).
+    pub decoding: Option<Decoding>,
     /// When a segment ends.
     pub endpoint: EndpointRules,
     /// A segment without a word at least this sure, 0 … 1, is taken for noise and not told.
@@ -64,7 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             threads: 1,
-            decoding: Decoding::Greedy,
+            decoding: None,
             endpoint: EndpointRules::default(),
             min_confidence: MIN_CONFIDENCE,
             tentative: false,
@@ -77,6 +77,7 @@ pub struct Engine {
     recipe: Recipe,
     normalization: Normalization,
     tokens: Tokens,
+    decoding: Decoding,
     network: Arc<NativeNetwork>,
 }
 
@@ -90,6 +91,7 @@ impl Engine {
             recipe: model.recipe(),
             normalization: model.normalization.clone(),
             tokens: model.tokens.clone(),
+            decoding: model.decoding(),
             network: Arc::new(NativeNetwork::new(&model.architecture, &model.weights)?),
         })
     }
@@ -162,6 +164,7 @@ impl Recognizer {
             return Err(Error::setting("least confidence", problem));
         }
         let clock = recipe.spectrogram.clock();
+        let decoding = options.decoding.as_ref().unwrap_or(&engine.decoding);
         let description = format!(
             "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms, {}",
             recipe.name,
@@ -170,13 +173,13 @@ impl Recognizer {
             if options.threads == 1 { "" } else { "s" },
             clock.hops_ms(recipe.architecture.lookahead()),
             clock.window_ms(),
-            options.decoding,
+            decoding,
         );
         Ok(Self {
             acoustics: Acoustics::new(engine, options.threads)?,
             best_path: BestPath::new(tokens),
             endpoint: Endpoint::new(&options.endpoint, engine.steps().step_s)?,
-            decoder: Decoder::new(tokens, &options.decoding)?,
+            decoder: Decoder::new(tokens, decoding)?,
             reading: Reading::new(tokens.clone(), engine.steps(), options.min_confidence, options.tentative),
             sample_rate_hz: clock.sample_rate_hz,
             description,

@@ -19,7 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("ctc", &["tokens", "transcript"]),
     ("endpoint", &["transcript"]),
     ("captions", &["transcript"]),
-    ("model", &["spectrogram", "network", "tokens"]),
+    ("model", &["spectrogram", "network", "tokens", "ctc"]),
     ("recognizer", &["audio", "spectrogram", "inference", "ctc", "endpoint", "tokens", "transcript", "model"]),
     ("dataset", &["audio", "spectrogram", "tokens"]),
     ("evaluate", &["tokens", "transcript"]),

@@ -26,7 +26,7 @@ fn samples(engine: &Engine) -> Vec<f32> {
 }
 
 fn beam(engine: &Engine, options: BeamOptions) -> Recognizer {
-    Recognizer::with_engine(engine, &Options { decoding: Decoding::Beam(options), ..Options::default() }).unwrap()
+    Recognizer::with_engine(engine, &Options { decoding: Some(Decoding::Beam(options)), ..Options::default() }).unwrap()
 }
 
 /// The finals of `samples` heard in pieces, and the partials before them.
@@ -58,7 +58,8 @@ fn the_recogniser_searches_as_the_sound_comes_in() {
     assert_eq!((texts.len(), texts[0]), (4, segment.text.as_str()));
     assert!(texts.iter().enumerate().all(|(place, text)| !texts[..place].contains(text)), "{texts:?}");
     assert!(segment.alternatives.is_sorted_by(|a, b| a.score >= b.score));
-    let greedy = hear(&mut Recognizer::with_engine(&engine, &Options::default()).unwrap(), &samples, 8_000).0;
+    let greedy = Options { decoding: Some(Decoding::Greedy), ..Options::default() };
+    let greedy = hear(&mut Recognizer::with_engine(&engine, &greedy).unwrap(), &samples, 8_000).0;
     assert!(greedy[0].alternatives.is_empty());
     assert!((greedy[0].start_s - segment.start_s).abs() < 0.3 && (greedy[0].end_s - segment.end_s).abs() < 0.3);
 }
@@ -124,6 +125,7 @@ fn what_cannot_be_decoded_with_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad.txt").display().to_string();
     fs::write(&bad, "harbour\nfair:high\n").unwrap();
+    let bootstrap = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bootstrap");
     for (arguments, code, reason) in [
         (&["--beam", "0"][..], 1, "beam width: 0"),
         (&["--beam", "1000000"], 1, "beam width: 1000000"),
@@ -131,7 +133,8 @@ fn what_cannot_be_decoded_with_is_refused_with_a_reason() {
         (&["--nbest", "3"], 2, "--json"),
         (&["--json", "--nbest", "0"], 1, "n-best: 0"),
         (&["--json", "--nbest", "9", "--beam", "8"], 1, "n-best: 9"),
-        (&["--lm-weight", "0.5"], 2, "--lm"),
+        (&["--model", bootstrap, "--lm-weight", "0.5"], 1, "--lm"),
+        (&["--greedy", "--beam", "8"], 2, "--greedy"),
         (&["--word-bonus", "nan"], 1, "word bonus: NaN"),
         (&["--word-bonus", "0,1"], 2, "dfcnn evaluate"),
         (&["--hotword", "fair:high"], 2, "\"high\" is no number"),

@@ -4,9 +4,13 @@ mod golden;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use dfcnn::Error;
-use dfcnn::model::{Model, Recipe};
+use dfcnn::ctc::Decoding;
+use dfcnn::ctc::lm::arpa;
+use dfcnn::ctc::lm::compact::Compact;
+use dfcnn::model::{Language, LanguageWeights, Model, Recipe};
 use dfcnn::network::{Precision, Tensor, Weights};
 use dfcnn::spectrogram::Normalization;
 use dfcnn::tokens::Tokens;
@@ -72,6 +76,40 @@ fn complaint_about_weights(change: impl FnOnce(&mut Weights)) -> String {
 
 fn weights_file() -> Vec<u8> {
     fs::read(saved().path().join("weights.safetensors")).unwrap()
+}
+
+/// The tiny model with a language model of two words.
+fn tiny_with_language() -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    let (arpa, compact) = (folder.path().join("words.arpa"), folder.path().join("words.lm"));
+    fs::write(&arpa, "\\data\\\nngram 1=4\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\n-0.5\t</s>\n-0.5\ta\n\n\\end\\\n").unwrap();
+    Compact::write(&arpa::read(&arpa).unwrap(), &compact).unwrap();
+    let words = Arc::new(Compact::load(&compact).unwrap());
+    let weights = LanguageWeights { weight: 0.25, word_bonus: -1.5 };
+    Model { language: Some(Language { weights, words }), ..tiny() }
+}
+
+#[test]
+fn a_language_model_goes_with_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny_with_language();
+    model.save(folder.path(), Precision::F32).unwrap();
+    assert_eq!(Model::load(folder.path()).unwrap(), model);
+    let Decoding::Beam(options) = model.decoding() else { panic!("a search") };
+    assert_eq!((options.lm_weight, options.word_bonus), (0.25, -1.5));
+    assert!(options.language_model.unwrap().knows("a") && matches!(tiny().decoding(), Decoding::Greedy));
+
+    let complaint = || Model::load(folder.path()).unwrap_err().to_string();
+    let description = fs::read_to_string(folder.path().join("model.toml")).unwrap();
+    fs::write(folder.path().join("model.toml"), description.replace("0.25", "inf")).unwrap();
+    assert!(complaint().contains("weight"), "{}", complaint());
+    fs::write(folder.path().join("model.toml"), &description).unwrap();
+    fs::write(folder.path().join("words.lm"), "dfcnn-lm, but broken").unwrap();
+    assert!(complaint().contains("words.lm"), "{}", complaint());
+    fs::remove_file(folder.path().join("words.lm")).unwrap();
+    assert!(complaint().contains("words.lm: cannot read"), "{}", complaint());
+    fs::write(folder.path().join("model.toml"), description.split("\n[language_model]").next().unwrap()).unwrap();
+    assert_eq!(Model::load(folder.path()).unwrap(), tiny(), "none is asked for");
 }
 
 /// A safetensors file with this header and `data` zero bytes.
@@ -283,7 +321,7 @@ fn random_bytes_never_panic() {
             let at = random() % damaged.len();
             damaged[at] = random() as u8;
         }
-        let _ = Model::from_parts("random", DESCRIPTION, &damaged, TOKENS);
+        let _ = Model::from_parts("random", DESCRIPTION, &damaged, TOKENS, None);
         let mut text = DESCRIPTION.as_bytes().to_vec();
         let at = random() % text.len();
         text[at] = random() as u8;

@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     for (id, reason) in &dropped {
         verbosity.note(format_args!("left out: {id}: {reason}"));
     }
-    let mut decodings = arguments.decoding.decodings(&model.tokens, None)?;
+    let mut decodings = arguments.decoding.decodings(&model, None)?;
     let engine = Engine::new(&model)?;
     let stop = interrupt::flag()?;
     let bar = if verbosity.quiet { ProgressBar::hidden() } else { ProgressBar::new(tasks.len() as u64) };
@@ -108,7 +108,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
         return Ok(());
     }
 
-    let options = arguments.segments.apply(Options { decoding: decodings.remove(0), ..Options::default() });
+    let options = arguments.segments.apply(Options { decoding: Some(decodings.remove(0)), ..Options::default() });
     verbosity.note(Recognizer::with_engine(&engine, &options)?.description());
     let (began, cpu) = (Instant::now(), ProcessTime::try_now());
     let ears = (0..jobs.min(tasks.len())).map(|_| hear::words(&engine, &options)).collect::<dfcnn::Result<_>>()?;

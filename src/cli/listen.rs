@@ -93,8 +93,9 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
         return Err(usage("--tui needs a terminal").into());
     }
     let model = arguments.model.load()?;
-    let decoding = arguments.decoding.decoding(&model.tokens, None)?;
-    let options = Options { threads: arguments.threads.into(), decoding, tentative: true, ..Options::default() };
+    let decoding = arguments.decoding.decoding(&model, None)?;
+    let options =
+        Options { threads: arguments.threads.into(), decoding: Some(decoding), tentative: true, ..Options::default() };
     let options = arguments.segments.apply(options);
     let engine = Engine::new(&model)?;
     let mut recognizer = Recognizer::with_engine(&engine, &options)?;

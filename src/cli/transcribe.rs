@@ -66,8 +66,8 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     let (sources, unreadable) = arguments.sources()?;
     let format = arguments.format(sources.len())?;
     let model = arguments.model.load()?;
-    let decoding = arguments.decoding.decoding(&model.tokens, arguments.nbest)?;
-    let options = Options { threads: arguments.threads.into(), decoding, ..Options::default() };
+    let decoding = arguments.decoding.decoding(&model, arguments.nbest)?;
+    let options = Options { threads: arguments.threads.into(), decoding: Some(decoding), ..Options::default() };
     let options = arguments.segments.apply(options);
     let engine = Engine::new(&model)?;
     let recognizer = Recognizer::with_engine(&engine, &options)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ctc::beam::BeamOptions;
 use crate::network::{Architecture, FrameShape, NamedLayer};
 use crate::spectrogram::Settings;
 use crate::tokens::Tokens;
@@ -29,10 +30,22 @@ pub struct Recipe {
     /// How much later than it is said the network tends to tell a token, in seconds; 0 if nobody measured it. CTC leaves a
     /// network free to wait for what helps it (Sak et al. 2015), so this is found out after training.
     pub emission_delay_s: f64,
+    /// How much the language model counts that lies beside the weights, if one does.
+    pub language_model: Option<LanguageWeights>,
     /// How samples become image columns.
     pub spectrogram: Settings,
     /// The layers, on columns of `spectrogram.bins()` bins and one channel.
     pub architecture: Architecture,
+}
+
+/// How much a language model counts: what suits this network best, found out after training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageWeights {
+    /// α of [`BeamOptions`].
+    pub weight: f64,
+    /// β of [`BeamOptions`].
+    pub word_bonus: f64,
 }
 
 /// The file's form.
@@ -46,6 +59,8 @@ struct Description {
     licence: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     emission_delay_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language_model: Option<LanguageWeights>,
     layers: Vec<NamedLayer>,
     spectrogram: Settings,
 }
@@ -77,13 +92,13 @@ impl Recipe {
     /// # Errors
     /// [`Error::Model`] names the line or the layer that is wrong.
     pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self> {
-        let Description { name, description, licence, emission_delay_s, layers, spectrogram } =
+        let Description { name, description, licence, emission_delay_s, language_model, layers, spectrogram } =
             toml::from_str(text).map_err(|error| Error::model(&path, one_line(&error, text)))?;
         let wrong = |error: Error| Error::model(&path, error.to_string());
         spectrogram.validate().map_err(wrong)?;
         let input = FrameShape { frequency: spectrogram.bins(), channels: 1 };
         let architecture = Architecture::new(input, layers).map_err(wrong)?;
-        let recipe = Self { name, description, licence, emission_delay_s, spectrogram, architecture };
+        let recipe = Self { name, description, licence, emission_delay_s, language_model, spectrogram, architecture };
         recipe.check().map_err(wrong)?;
         Ok(recipe)
     }
@@ -101,6 +116,9 @@ impl Recipe {
         if !(0.0..=MAX_EMISSION_DELAY_S).contains(&self.emission_delay_s) {
             let problem = format!("{} is no time from 0 to {MAX_EMISSION_DELAY_S} s", self.emission_delay_s);
             return Err(Error::setting("emission_delay_s", problem));
+        }
+        if let Some(LanguageWeights { weight, word_bonus }) = self.language_model {
+            BeamOptions { lm_weight: weight, word_bonus, ..BeamOptions::default() }.validate()?;
         }
         self.spectrogram.validate()?;
         let (input, bins) = (self.architecture.input(), self.spectrogram.bins());
@@ -143,6 +161,7 @@ impl Recipe {
             description: self.description.clone(),
             licence: self.licence.clone(),
             emission_delay_s: self.emission_delay_s,
+            language_model: self.language_model,
             layers: self.architecture.layers().to_vec(),
             spectrogram: self.spectrogram.clone(),
         };
@@ -158,6 +177,12 @@ impl Recipe {
         text.push_str("]\n\n[spectrogram]\n");
         if let Some(toml::Value::Table(settings)) = table.remove("spectrogram") {
             for (key, value) in settings {
+                let _ = writeln!(text, "{key} = {value}");
+            }
+        }
+        if let Some(toml::Value::Table(weights)) = table.remove("language_model") {
+            text.push_str("\n[language_model]\n");
+            for (key, value) in weights {
                 let _ = writeln!(text, "{key} = {value}");
             }
         }

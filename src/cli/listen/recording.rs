@@ -99,7 +99,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("heard.wav");
         let mut recording = Recording::create(&path, 16_000).unwrap();
-        assert_eq!(samples(&path), []);
+        assert!(samples(&path).is_empty());
         let mut heard = [0.0, 1.0, -1.0, 0.123_456_7, -3e-5, 2.0];
         recording.write(&mut heard).unwrap();
         assert!(heard[3] != 0.123_456_7 && (heard[3] - 0.123_456_7).abs() < 2e-5);

@@ -226,7 +226,7 @@ impl Picture {
         }
     }
 
-    /// The end of what was said, at the bottom of its place.
+    /// The end of what was said.
     fn render_text(&self, area: Rect, buffer: &mut Buffer) {
         let last = self.finals.len().saturating_sub(area.height.into());
         let mut text: Text = self.finals[last..].iter().map(|line| Line::from(line.as_str())).collect();

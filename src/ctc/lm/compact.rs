@@ -48,6 +48,12 @@ pub struct Compact {
     levels: Vec<Columns>,
 }
 
+impl PartialEq for Compact {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
 /// The n-grams of one order.
 #[derive(Debug, Clone, Copy)]
 struct Columns {
@@ -231,6 +237,11 @@ impl Compact {
         let bytes = Self::encode(model).map_err(|problem| Error::model(path, problem))?;
         atomic_file::write(path, |file| -> io::Result<()> { file.write_all(&bytes) })?;
         Ok(bytes.len())
+    }
+
+    /// What [`write`](Self::write) wrote.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// How many n-grams there are of each order; those of order 1 are the words with `<unk>`, `<s>` and `</s>`.
