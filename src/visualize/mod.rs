@@ -5,7 +5,7 @@
 pub mod activations;
 pub mod deconvnet;
 pub mod occlusion;
-
+pub mod page;
 pub mod receptive_field;
 
 #[cfg(test)]

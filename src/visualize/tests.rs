@@ -147,7 +147,10 @@ fn the_curve_detector_fires_where_the_curve_is() {
     let (maps, unit) = (activations(&network), Unit { step: 12, bin: 9, channel: 0 });
     assert_eq!(maps[0].at(unit), 6600.0);
     let strongest = maps[0].strongest(0).unwrap();
-    assert!(strongest.step.abs_diff(12) <= 1 && strongest.bin.abs_diff(9) <= 1, "{strongest:?}: the line goes on below");
+    assert!(
+        strongest.step.abs_diff(12) <= 1 && strongest.bin.abs_diff(9) <= 1,
+        "{strongest:?}: the line goes on below"
+    );
     for far in [[0, 0], [3, 9], [20, 9], [12, 1], [12, 17], [23, 17]] {
         assert_eq!(maps[0].at(Unit { step: far[0], bin: far[1], channel: 0 }), 0.0, "{far:?}");
     }
