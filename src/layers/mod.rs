@@ -147,7 +147,10 @@ impl Network {
         self.input.copy_from(input);
         self.mode = mode;
         let Self { parameters, crew, layers, input, changed, .. } = self;
-        layers.forward(input, &mut Pass { crew, parameters, mode, rule: Rule::Gradient, changed: *changed });
+        layers.forward(
+            input,
+            &mut Pass { crew, parameters, mode, rule: Rule::Gradient, learning: true, changed: *changed },
+        );
         *changed = false;
         layers.output(input)
     }
@@ -184,7 +187,7 @@ impl Network {
                 1
             }
         };
-        let mut pass = Pass { crew, parameters, mode: *mode, rule: Rule::Gradient, changed: false };
+        let mut pass = Pass { crew, parameters, mode: *mode, rule: Rule::Gradient, learning: true, changed: false };
         layers.backward(input, flow, wanted, skipped, &mut pass);
         debug_assert!(self.parameters.iter().all(|p| p.role.is_trained() || p.gradients.iter().all(|&g| g == 0.0)));
         debug_assert!(self.parameters.iter().all(|p| p.role != Role::Weight || p.gradients.len() == p.values.len()));

@@ -72,7 +72,10 @@ impl OpenNetwork {
         self.input.copy_from(input);
         let Self { parameters, crew, layers, input, fresh, .. } = self;
         let mode = Mode::Evaluation;
-        layers.forward(input, &mut Pass { crew, parameters, mode, rule: Rule::Gradient, changed: *fresh });
+        layers.forward(
+            input,
+            &mut Pass { crew, parameters, mode, rule: Rule::Gradient, learning: false, changed: *fresh },
+        );
         *fresh = false;
         layers.output(input)
     }
@@ -100,7 +103,7 @@ impl OpenNetwork {
         let zero_or = |&g: &f32| if g.abs() < LEAST_GRADIENT { 0.0 } else { g };
         self.flow.gradient.values.iter_mut().zip(signal).for_each(|(value, g)| *value = zero_or(g));
         let Self { parameters, crew, layers, input, flow, .. } = self;
-        let mut pass = Pass { crew, parameters, mode: Mode::Evaluation, rule, changed: false };
+        let mut pass = Pass { crew, parameters, mode: Mode::Evaluation, rule, learning: false, changed: false };
         layers.backward_from(path, input, flow, &mut pass);
         &flow.gradient
     }

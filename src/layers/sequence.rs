@@ -22,6 +22,8 @@ pub struct Pass<'a> {
     pub mode: Mode,
     /// How gradients pass activations.
     pub rule: Rule,
+    /// Whether the gradients of weights are wanted too.
+    pub learning: bool,
     /// Whether parameters have changed since the last forward pass.
     pub changed: bool,
 }

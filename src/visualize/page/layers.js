@@ -16,8 +16,8 @@ function buildStage(stage, index) {
   const open = element("button", { textContent: stage.path, title: `The ${stage.channels} filters of ${stage.path}` });
   open.onclick = () => showFilters(index);
   const shape = stage.bins > 1 ? `${stage.bins} bins × ${stage.channels} filters` : `${stage.channels} filters`;
-  const { label, lane } = addRow(open, stage.about, stage.bins > 1 ? Math.min(80, Math.max(26, 2 * stage.bins)) : 46);
-  label.append(element("span", { className: "quiet", textContent: `${shape}, sees ${seconds(stage.field_s)}` }));
+  const { label, lane } = addRow(open, stage.about, stage.bins > 1 ? Math.min(80, Math.max(40, 2 * stage.bins)) : 48);
+  label.append(element("span", { className: "quiet", textContent: shape }));
   if (stage.depth) label.firstChild.classList.add("under");
   const what = stage.bins > 1 ? "mean over its filters, frequency upwards" : "a line for each filter, ordered by when it is strongest";
   const canvas = strip(lane, stage.steps, stepSeconds(stage), `${stage.path}: ${what}`);
@@ -45,7 +45,11 @@ function box(lane, className, columns, columnSeconds, bins, height) {
 function see(index, step = 0, bin = 0) {
   marks.forEach(mark => mark.remove());
   marks = [];
-  if (index === null) { reading.textContent = ""; return; }
+  if (index === null) {
+    reading.textContent = "";
+    if (letter !== null) see(outputStage(), scene.letters[letter].step);
+    return;
+  }
   const stage = scene.stages[index], mark = (...given) => marks.push(box(...given));
   mark(stageRows[index].lane, "unit", [step, step], stepSeconds(stage), [bin, bin], stage.bins);
   stage.sees.forEach((spans, line) => {

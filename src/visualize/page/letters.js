@@ -64,8 +64,8 @@ function explain(index) {
   const { token, step, probability, why } = scene.letters[index];
   const others = best(step, 4).filter(([other]) => other !== token).slice(0, 3);
   document.getElementById("verdict").replaceChildren(
-    "Why ", element("b", { textContent: `“${shown(token)}”` }), ` at ${seconds(step * scene.step_s)}? It was ${percent(probability)} probable, before `,
-    others.map(([other, p]) => `${shown(other)} ${percent(p)}`).join(", ") + ".");
+    "Why ", element("b", { textContent: `“${shown(token)}”` }), ` at ${seconds(step * scene.step_s)}? ${percent(probability)} probable; next `,
+    others.map(([other, p]) => `${shown(other)} ${percent(p)}`).join(", "));
   document.getElementById("method-about").textContent = why ? METHODS.find(([key]) => key === method)[2] : "This letter was not explained: there were too many.";
   if (why) spectrogram.over = method === "occlusion" ? occlusionOver(why.occlusion) : signedOver(why[method]);
   see(outputStage(), step);

@@ -37,7 +37,7 @@ function strip(lane, columns, columnSeconds, description, first = 0) {
 }
 
 /** Small labels in the gutter at heights from 0, the foot, to 1. */
-function ticks(label, lane, marks) {
+function ticks(lane, marks) {
   const holder = element("div", { className: "ticks" });
   holder.setAttribute("aria-hidden", "true");
   for (const [text, height] of marks) {
@@ -45,13 +45,7 @@ function ticks(label, lane, marks) {
     mark.style.top = `${100 * (1 - height)}%`;
     holder.append(mark);
   }
-  const box = element("div", { className: "ticks-holder" });
-  box.style.cssText = "position:absolute;right:100%;top:0;bottom:0;width:var(--gutter)";
-  box.append(holder);
-  const frame = element("div", { className: "lane-frame" });
-  frame.style.cssText = "position:relative;min-width:0";
-  lane.replaceWith(frame);
-  frame.append(box, lane);
+  lane.before(holder);
 }
 
 /** The time under the pointer, in seconds, and the height, from 0, the foot, to 1. */
@@ -108,7 +102,7 @@ function buildWaveform() {
 const spectrogram = {};
 
 function buildSpectrogram() {
-  const { label, lane } = addRow("Spectrogram", `${scene.bins} bins, what the network sees`, 200);
+  const { lane } = addRow("Spectrogram", `${scene.bins} bins, what the network sees`, 200);
   const picture = strip(lane, scene.frames, scene.hop_s, "Spectrogram, time to the right, frequency upwards");
   const image = at(scene.image);
   painted(() => paint(picture, scene.bins, scene.frames, (bin, frame) => image[bin * scene.frames + frame]));
@@ -116,7 +110,7 @@ function buildSpectrogram() {
     const bin = scene.centres_hz.findIndex(centre => centre >= hz);
     return [hz < 1000 ? `${hz}` : `${hz / 1000}k`, (bin + .5) / scene.bins];
   });
-  ticks(label, lane, marks);
+  ticks(lane, marks);
   Object.assign(spectrogram, { lane, picture, over: null });
   watch(lane, time => see(outputStage(), stepAt(time)));
 }
@@ -157,10 +151,10 @@ function buildPosteriors() {
   const probabilities = scene.tokens.map((_, token) => Float32Array.from({ length: scene.steps }, (_, step) => Math.exp(logProb(token, step))));
   const likely = scene.tokens.map((_, token) => token).filter(token => probabilities[token].some(p => p > .05));
   const order = [...likely.filter(token => token > 0).reverse(), ...likely.filter(token => token === 0)];
-  const { label, lane } = addRow("Posteriors", "each class at each step", 11.5 * order.length);
+  const { lane } = addRow("Posteriors", "each class at each step", 11.5 * order.length);
   const canvas = strip(lane, scene.steps, scene.step_s, "Probability of each class at each step");
   painted(() => paint(canvas, order.length, scene.steps, (row, step) => Math.round(255 * Math.sqrt(probabilities[order[row]][step]))));
-  ticks(label, lane, order.map((token, row) => [token === 0 ? "blank" : shown(token), (row + .5) / order.length]));
+  ticks(lane, order.map((token, row) => [token === 0 ? "blank" : shown(token), (row + .5) / order.length]));
   watch(lane, time => see(outputStage(), stepAt(time)));
 }
 
@@ -177,7 +171,8 @@ function setZoom(factor) {
 function buildZoom() {
   const holder = document.getElementById("timeline");
   const perSecond = (holder.clientWidth - 40) / duration;
-  let zoom = setZoom(perSecond < 150 ? 170 / perSecond : 1);
+  // A letter is some 11 pixels wide, and the closest are a step apart.
+  let zoom = setZoom(11 / scene.step_s / perSecond);
   holder.scrollLeft = 0;
   document.getElementById("wider").onclick = () => { zoom = setZoom(zoom * 1.5); };
   document.getElementById("narrower").onclick = () => { zoom = setZoom(zoom / 1.5); };
