@@ -120,7 +120,8 @@ fn the_page_can_be_used() {
         ["painted", "named", "closedWhy", "closedDrawer", "wider"].into_iter().for_each(is);
         assert!(found["seen"].as_u64().unwrap() > 20 && text("reading").contains("sees"), "{found}");
         assert!(text("why").starts_with("Why “t”"), "{found}");
-        let methods = serde_json::json!([["deconvnet", true], ["guided", true], ["gradient", true], ["occlusion", true]]);
+        let methods =
+            serde_json::json!([["deconvnet", true], ["guided", true], ["gradient", true], ["occlusion", true]]);
         assert_eq!(found["methods"], methods);
         assert_eq!((&found["next"][0], &found["next"][1]), (&"false".into(), &"true".into()), "{found}");
         assert_eq!((&found["filters"], &found["weights"], &found["strongest"]), (&32.into(), &1.into(), &1.into()));

@@ -104,15 +104,56 @@ impl Signed {
     /// Of `values`, `[frames, bins]`.
     pub fn new(values: &[f32], bins: usize, blob: &mut Blob) -> Self {
         let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-        let levels: Vec<u8> = values.iter().map(|&value| signed_level(value, most)).collect();
-        // Fainter than this is not seen.
-        let holds = |column: &[u8]| column.iter().any(|level| level.abs_diff(128) > 2);
+        // Every fourth level is enough for colours, and compresses; fainter than one of them is not seen.
+        let coarse = |value: f32| (signed_level(value, most).saturating_add(2) / 4 * 4).max(4);
+        let levels: Vec<u8> = values.iter().map(|&value| coarse(value)).collect();
+        let holds = |column: &[u8]| column.iter().any(|&level| level != 128);
         let columns = || levels.chunks_exact(bins);
         let first_frame = columns().position(holds).unwrap_or(0);
         let frames = columns().rposition(holds).map_or(0, |last| last + 1 - first_frame);
         let kept = &levels[first_frame * bins..(first_frame + frames) * bins];
-        let clean = |level: u8| if level.abs_diff(128) > 2 { level } else { 128 };
-        let bytes = (0..bins).flat_map(|bin| kept.iter().skip(bin).step_by(bins).map(|&level| clean(level)));
+        let bytes = (0..bins).flat_map(|bin| kept.iter().skip(bin).step_by(bins).copied());
         Self { place: blob.add(bytes), first_frame, frames, most: short(most) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn unpacked(blob: Blob) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        flate2::read::ZlibDecoder::new(&blob.compressed()[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn bytes_come_back_from_their_places() {
+        let mut blob = Blob::default();
+        let (a, b) = (blob.add([1, 2, 3]), blob.add_words([0x0504, 0xff06]));
+        assert_eq!((a.0, a.1, b.0, b.1), (0, 3, 3, 4));
+        assert_eq!(unpacked(blob), [1, 2, 3, 4, 5, 6, 0xff]);
+    }
+
+    #[test]
+    fn levels_span_what_there_is() {
+        assert_eq!([-1.0, 0.0, 1.0].map(|value| level(value, -1.0, 1.0)), [0, 128, 255]);
+        assert_eq!((level(3.0, 3.0, 3.0), level(f32::NAN, 0.0, 1.0), range(&[])), (0, 0, (0.0, 0.0)));
+        assert_eq!([-9.0, -2.0, 0.0, 2.0].map(|value| signed_level(value, 2.0)), [1, 1, 128, 255]);
+        assert_eq!((signed_level(1.0, 0.0), short(1234.56)), (128, 1235.0));
+    }
+
+    /// Of six frames of two bins only the third and fourth hold something.
+    #[test]
+    fn signed_images_are_cut_to_what_they_hold() {
+        let mut blob = Blob::default();
+        let values = [0.0, 0.0, 0.0, 0.001, 2.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0];
+        let image = Signed::new(&values, 2, &mut blob);
+        assert_eq!((image.first_frame, image.frames, image.most), (2, 2, 2.0));
+        assert_eq!(unpacked(blob), [252, 128, 128, 64]);
+        let nothing = Signed::new(&[0.0; 8], 2, &mut Blob::default());
+        assert_eq!((nothing.first_frame, nothing.frames), (0, 0));
     }
 }

@@ -60,8 +60,9 @@ function shown(token) {
   return text === "" ? "blank" : text.replaceAll(" ", "␣");
 }
 
-const percent = share => share >= .995 ? "100 %" : share < .01 ? "<1 %" : `${Math.round(100 * share)} %`;
-const seconds = time => `${time.toFixed(2)} s`;
+// With spaces that do not break.
+const percent = share => share >= .995 ? "100\u00a0%" : share < .01 ? "<1\u00a0%" : `${Math.round(100 * share)}\u00a0%`;
+const seconds = time => `${time.toFixed(2)}\u00a0s`;
 
 /** An element with properties and children. */
 function element(name, properties = {}, ...children) {

@@ -92,6 +92,7 @@ function closeDrawer() {
 /** Opens the drawer with every filter of a layer. */
 function showFilters(index) {
   const stage = scene.stages[index], channels = document.getElementById("channels");
+  explain(null);
   opener = document.activeElement;
   chosen = { stage: index, filter: null };
   drawer.hidden = false;
@@ -100,8 +101,8 @@ function showFilters(index) {
   const title = document.getElementById("drawer-title");
   title.replaceChildren(element("b", { textContent: stage.path }), `: ${stage.about}. ${stage.channels} filters, each on a scale of its own`);
   channels.replaceChildren(...Array.from({ length: stage.channels }, (_, filter) => {
-    const canvas = element("canvas"), most = stage.levels.greatest[filter];
-    const button = element("button", {}, canvas, `${filterName(index, filter)} · ${most > 0 ? `up to ${+most.toPrecision(2)}` : "silent"}`);
+    const canvas = element("canvas"), [least, most] = [stage.levels.least[filter], stage.levels.greatest[filter]];
+    const button = element("button", {}, canvas, `${filterName(index, filter)} · ${most > least ? `up to ${+most.toPrecision(2)}` : "silent"}`);
     canvas.style.height = stage.bins > 1 ? "auto" : "26px";
     if (stage.bins > 1) canvas.style.aspectRatio = `${Math.max(1.6, Math.min(5, duration))} / 1`;
     button.setAttribute("aria-pressed", "false");
@@ -143,6 +144,8 @@ function showFilter(index, filter, button) {
   document.querySelectorAll(".strongest").forEach(mark => mark.remove());
   box(spectrogram.lane, "strongest", frames, scene.hop_s, bins, scene.bins);
 
+  reveal(step * stepSeconds(stage));
+  spectrogram.lane.scrollIntoView({ block: "start" });
   const panel = document.getElementById("filter");
   const [from, to] = [frames[0] * scene.hop_s, frames[1] * scene.hop_s + scene.window_s];
   const patch = element("canvas", { role: "img", ariaLabel: "Strongest patch" }), image = at(scene.image);

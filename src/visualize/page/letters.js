@@ -61,6 +61,7 @@ function explain(index) {
   spectrogram.picture?.classList.toggle("faded", index !== null);
   document.getElementById("why").hidden = index === null;
   if (index === null) return;
+  if (!drawer.hidden) closeDrawer();
   const { token, step, probability, why } = scene.letters[index];
   const others = best(step, 4).filter(([other]) => other !== token).slice(0, 3);
   document.getElementById("verdict").replaceChildren(
@@ -69,6 +70,7 @@ function explain(index) {
   document.getElementById("method-about").textContent = why ? METHODS.find(([key]) => key === method)[2] : "This letter was not explained: there were too many.";
   if (why) spectrogram.over = method === "occlusion" ? occlusionOver(why.occlusion) : signedOver(why[method]);
   see(outputStage(), step);
+  reveal(step * scene.step_s);
 }
 
 function signedOver({ place, first_frame, frames }) {

@@ -11,6 +11,7 @@ async function build() {
   loadSound();
   buildTimeline();
   buildMethods();
+  buildFigure();
   buildDrawer();
   buildZoom();
   dark.addEventListener("change", () => { mixColours(); painters.forEach(draw => draw()); });

@@ -16,13 +16,14 @@ use crate::{Error, Result};
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// One script: its parts share their names.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("data.js"),
     include_str!("colour.js"),
     include_str!("sound.js"),
     include_str!("timeline.js"),
     include_str!("layers.js"),
     include_str!("letters.js"),
+    include_str!("figure.js"),
     include_str!("main.js"),
 ];
 

@@ -116,3 +116,32 @@ impl Filters {
         Some(Self { kernel: *kernel, shown, inputs, channels: blob.add_words(channels), taps: blob.add(levels) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+    use crate::network::fold_batch_norm;
+
+    #[test]
+    fn a_stage_is_a_layer_with_its_activation() {
+        let model = Model::embedded().unwrap();
+        let (architecture, _) = fold_batch_norm(&model.architecture, &model.weights).unwrap();
+        let stages = stages(architecture.layers());
+        let outputs: Vec<(&str, &str)> = stages
+            .iter()
+            .map(|stage| (stage.path.as_str(), architecture.summary()[stage.line].path.as_str()))
+            .filter(|(path, _)| ["c1", "c3-pool", "t0.a", "t0.b", "t0", "out"].contains(path))
+            .collect();
+        let expected = [
+            ("c1", "c1-relu"),
+            ("c3-pool", "c3-pool"),
+            ("t0.a", "t0.a-relu"),
+            ("t0.b", "t0.b"),
+            ("t0", "t0-relu"),
+            ("out", "out"),
+        ];
+        assert_eq!(outputs, expected);
+        assert_eq!(stages[0].about(), "convolution 3 × 3, stride 2 × 2, ReLU");
+    }
+}

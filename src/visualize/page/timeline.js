@@ -168,6 +168,14 @@ function setZoom(factor) {
   return zoom;
 }
 
+/** Brings a time into sight. */
+function reveal(time) {
+  const holder = document.getElementById("timeline"), lane = spectrogram.lane;
+  const x = lane.offsetLeft + lane.clientWidth * time / duration, margin = lane.offsetLeft + 24;
+  if (x < holder.scrollLeft + margin || x > holder.scrollLeft + holder.clientWidth - 24)
+    holder.scrollLeft = x - (margin + holder.clientWidth) / 2;
+}
+
 function buildZoom() {
   const holder = document.getElementById("timeline");
   const perSecond = (holder.clientWidth - 40) / duration;
