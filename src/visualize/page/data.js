@@ -64,6 +64,9 @@ function shown(token) {
 const percent = share => share >= .995 ? "100\u00a0%" : share < .01 ? "<1\u00a0%" : `${Math.round(100 * share)}\u00a0%`;
 const seconds = time => `${time.toFixed(2)}\u00a0s`;
 
+/** A time of the clip as one of the recording, of which the clip is a piece. */
+const moment = time => seconds(scene.from_s + time);
+
 /** An element with properties and children. */
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);

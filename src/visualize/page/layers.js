@@ -61,10 +61,10 @@ function see(index, step = 0, bin = 0) {
   });
   const frames = seenBy(stage.sees[0][0], step, scene.frames), time = step * stepSeconds(stage);
   const bins = seenBy(stage.sees[0][1], bin, scene.bins);
-  const field = frames && bins ? `sees ${(frames[0] * scene.hop_s).toFixed(2)} to ${seconds(frames[1] * scene.hop_s + scene.window_s)}` +
+  const field = frames && bins ? `sees ${moment(frames[0] * scene.hop_s)} to ${moment(frames[1] * scene.hop_s + scene.window_s)}` +
     (bins[1] - bins[0] + 1 < scene.bins ? `, ${scene.centres_hz[bins[0]]} to ${scene.centres_hz[bins[1]]} Hz` : "") : "sees padding only";
   const top = index === outputStage() ? best(step, 3).map(([token, p]) => `${shown(token)} ${percent(p)}`).join("  ") : stage.path;
-  reading.replaceChildren(element("b", { textContent: seconds(time) }), `  ${top}  ·  ${field}`);
+  reading.replaceChildren(element("b", { textContent: moment(time) }), `  ${top}  ·  ${field}`);
 }
 
 // ---- the filters of a layer
@@ -158,8 +158,8 @@ function showFilter(index, filter, button) {
   play.onclick = () => playPiece(from, to);
   panel.replaceChildren(
     element("h3", { textContent: name }),
-    element("p", { className: "quiet", textContent: `${+valueOf(stage, filter, 255).toPrecision(3)} at ${seconds(step * stepSeconds(stage))}` }),
-    element("h4", { textContent: `Strongest patch: ${from.toFixed(2)} to ${seconds(to)}, ${scene.centres_hz[bins[0]]} to ${scene.centres_hz[bins[1]]} Hz` }),
+    element("p", { className: "quiet", textContent: `${+valueOf(stage, filter, 255).toPrecision(3)} at ${moment(step * stepSeconds(stage))}` }),
+    element("h4", { textContent: `Strongest patch: ${moment(from)} to ${moment(to)}, ${scene.centres_hz[bins[0]]} to ${scene.centres_hz[bins[1]]} Hz` }),
     element("div", { className: "patch" }, patch, play),
     ...weights(stage, filter));
   panel.hidden = false;

@@ -5,7 +5,7 @@ const METHODS = [
   ["gradient", "Gradient", "What more sound at each place would do to the letter's score: orange raises it, blue lowers it (Simonyan et al. 2013)."],
   ["occlusion", "Occlusion", "Each patch covered in turn: orange where the letter then becomes less probable, blue where it becomes more so."],
 ];
-let method = "deconvnet";
+let method = "guided";
 /** The letter that is explained, or null. */
 let letter = null;
 
@@ -62,10 +62,10 @@ function explain(index) {
   document.getElementById("why").hidden = index === null;
   if (index === null) return;
   if (!drawer.hidden) closeDrawer();
-  const { token, step, probability, why } = scene.letters[index];
+  const { token, step, why } = scene.letters[index];
   const others = best(step, 4).filter(([other]) => other !== token).slice(0, 3);
   document.getElementById("verdict").replaceChildren(
-    "Why ", element("b", { textContent: `“${shown(token)}”` }), ` at ${seconds(step * scene.step_s)}? ${percent(probability)} probable; next `,
+    "Why ", element("b", { textContent: `“${shown(token)}”` }), ` at ${moment(step * scene.step_s)}? ${percent(Math.exp(logProb(token, step)))} probable; next `,
     others.map(([other, p]) => `${shown(other)} ${percent(p)}`).join(", "));
   document.getElementById("method-about").textContent = why ? METHODS.find(([key]) => key === method)[2] : "This letter was not explained: there were too many.";
   if (why) spectrogram.over = method === "occlusion" ? occlusionOver(why.occlusion) : signedOver(why[method]);

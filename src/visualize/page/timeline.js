@@ -132,7 +132,7 @@ const outputStage = () => scene.stages.length - 1;
 function buildWords() {
   const { lane } = addRow("Words", scene.delay_s ? `${scene.delay_s * 1000} ms of delay taken off` : "", 28, "words");
   for (const word of scene.words) {
-    const box = element("span", { textContent: word.text, title: `${word.text}: ${percent(word.confidence)} sure, ${seconds(word.start_s)} to ${seconds(word.end_s)}` });
+    const box = element("span", { textContent: word.text, title: `${word.text}: ${percent(word.confidence)} sure, ${moment(word.start_s)} to ${moment(word.end_s)}` });
     box.style.left = `${100 * word.start_s / duration}%`;
     box.style.width = `${100 * (word.end_s - word.start_s) / duration}%`;
     box.style.setProperty("--sure", `${Math.round(100 * word.confidence)}%`);
