@@ -72,7 +72,8 @@ impl Arguments {
             let wanted = |sample: u64| sample.clamp(heard, end) - heard;
             let range = wanted(first) as usize..wanted(last.unwrap_or(end)) as usize;
             samples.extend(piece.get(range).unwrap_or_default());
-            (heard, _) = (end, piece.clear());
+            heard = end;
+            piece.clear();
             if heard.min(last.unwrap_or(heard)) > most {
                 let problem = format!(
                     "lasts longer than the {MOST_SECONDS} s that a page can show; choose a piece with --from and --to"

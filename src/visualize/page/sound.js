@@ -20,8 +20,7 @@ function loadSound() {
   seek.oninput = () => moveTo(+seek.value);
   const follow = () => {
     if (sound.currentTime >= pieceEnd) sound.pause();
-    seek.value = sound.currentTime;
-    document.documentElement.style.setProperty("--t", Math.min(1, sound.currentTime / duration));
+    showTime(sound.currentTime);
     if (!sound.paused) requestAnimationFrame(follow);
   };
   for (const event of ["play", "pause", "seeked", "ended"])
@@ -45,4 +44,11 @@ function playPiece(start, end = Infinity) {
 function moveTo(time) {
   pieceEnd = Infinity;
   sound.currentTime = time;
+  showTime(time);
+}
+
+/** Puts the cursor and the slider at a time. */
+function showTime(time) {
+  document.getElementById("seek").value = time;
+  document.documentElement.style.setProperty("--t", Math.min(1, time / duration));
 }
