@@ -23,5 +23,6 @@ pub mod time;
 pub mod tokens;
 pub mod train;
 pub mod transcript;
+pub mod visualize;
 
 pub use error::{Error, Result};

@@ -24,7 +24,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("dataset", &["audio", "spectrogram", "tokens"]),
     ("evaluate", &["tokens", "transcript"]),
     ("train", &["dataset", "spectrogram", "network", "layers", "ctc", "tokens", "model", "evaluate"]),
-    ("visualize", &["spectrogram", "network", "layers", "model", "tokens", "ctc"]),
+    ("visualize", &["spectrogram", "network", "layers", "model", "tokens", "transcript", "ctc"]),
     ("server", &["recognizer", "transcript"]),
 ];
 

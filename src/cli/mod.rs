@@ -13,6 +13,7 @@ mod parallel;
 mod prepare;
 mod progress;
 mod report;
+mod see;
 mod segments;
 mod sources;
 mod train;
@@ -48,6 +49,7 @@ enum Command {
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
+    See(see::Arguments),
     Train(Box<train::Arguments>),
     Transcribe(Box<transcribe::Arguments>),
 }
@@ -67,6 +69,7 @@ impl Cli {
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
+            Command::See(arguments) => see::run(&arguments, self.verbosity),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),
             Command::Transcribe(arguments) => transcribe::run(&arguments, self.verbosity, report),
         }

@@ -36,6 +36,16 @@ impl Progress {
         Self { bar: bar.with_style(style).with_message(name.to_owned()) }
     }
 
+    /// Progress through work of which [`set`](Self::set) tells the share that is done.
+    pub fn share(name: &str, quiet: bool) -> Self {
+        if quiet {
+            return Self { bar: ProgressBar::hidden() };
+        }
+        let bar = ProgressBar::with_draw_target(Some(milliseconds(1.0)), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %").expect("the template is a constant");
+        Self { bar: bar.with_style(style).with_message(name.to_owned()) }
+    }
+
     /// `heard_s` seconds are done.
     pub fn set(&self, heard_s: f64) {
         self.bar.set_position(milliseconds(heard_s));

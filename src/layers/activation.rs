@@ -1,5 +1,6 @@
 //! Functions of each value on its own.
 
+use super::Rule;
 use super::images::Images;
 use super::sequence::{Flow, Pass};
 use crate::network;
@@ -25,10 +26,16 @@ impl Activation {
     }
 
     pub fn backward(&mut self, input: &Images, flow: &mut Flow, _: bool, pass: &mut Pass<'_>) {
-        let function = self.function;
+        let (function, rule) = (self.function, pass.rule);
         pass.crew.rows(&mut flow.gradient.values, 1, |first, gradient, _| {
             let x = &input.values[first..][..gradient.len()];
-            gradient.iter_mut().zip(x).for_each(|(gradient, &x)| *gradient *= slope(function, x));
+            gradient.iter_mut().zip(x).for_each(|(gradient, &x)| {
+                *gradient = match rule {
+                    Rule::Gradient => *gradient * slope(function, x),
+                    Rule::Guided => gradient.max(0.0) * slope(function, x),
+                    Rule::Deconvnet => gradient.max(0.0),
+                }
+            });
         });
     }
 }

@@ -13,12 +13,14 @@ mod frequency_collapse;
 mod images;
 mod local_response_norm;
 mod log_softmax;
+mod open;
 mod parameter;
 mod pool;
 mod residual;
 mod sequence;
 
 pub use images::Images;
+pub use open::{OpenNetwork, Rule};
 pub use parameter::Parameter;
 
 use crate::Result;
@@ -84,7 +86,7 @@ impl Network {
     /// # Errors
     /// When the threads cannot be started.
     pub fn with_kernels(architecture: &Architecture, seed: u64, threads: usize, kernels: Kernels) -> Result<Self> {
-        let mut source = Source::new(architecture);
+        let mut source = Source::new(architecture, true);
         Ok(Self {
             parameters: parameter::initial(architecture, seed),
             layers: Sequence::new(architecture.layers(), architecture.input(), "", &mut source),
@@ -145,7 +147,10 @@ impl Network {
         self.input.copy_from(input);
         self.mode = mode;
         let Self { parameters, crew, layers, input, changed, .. } = self;
-        layers.forward(input, &mut Pass { crew, parameters, mode, changed: *changed });
+        layers.forward(
+            input,
+            &mut Pass { crew, parameters, mode, rule: Rule::Gradient, learning: true, changed: *changed },
+        );
         *changed = false;
         layers.output(input)
     }
@@ -182,7 +187,7 @@ impl Network {
                 1
             }
         };
-        let mut pass = Pass { crew, parameters, mode: *mode, changed: false };
+        let mut pass = Pass { crew, parameters, mode: *mode, rule: Rule::Gradient, learning: true, changed: false };
         layers.backward(input, flow, wanted, skipped, &mut pass);
         debug_assert!(self.parameters.iter().all(|p| p.role.is_trained() || p.gradients.iter().all(|&g| g == 0.0)));
         debug_assert!(self.parameters.iter().all(|p| p.role != Role::Weight || p.gradients.len() == p.values.len()));

@@ -66,4 +66,15 @@ impl Residual {
             });
         }
     }
+    /// As [`Sequence::backward_from`], for a layer of the branch or the shortcut.
+    pub fn backward_from(&mut self, path: &str, input: &Images, flow: &mut Flow, pass: &mut Pass<'_>) {
+        let side = if self.branch.holds(path) { &mut self.branch } else { &mut self.shortcut };
+        side.backward_from(path, input, flow, pass);
+    }
+
+    /// As [`Sequence::outputs`].
+    pub fn outputs<'a>(&'a self, outputs: &mut Vec<(&'a str, &'a Images)>) {
+        self.branch.outputs(outputs);
+        self.shortcut.outputs(outputs);
+    }
 }

@@ -1,6 +1,5 @@
 //! Layers in order: outputs walk forward through them, gradients backward.
 
-use super::Mode;
 use super::activation::Activation;
 use super::batch_norm::BatchNorm;
 use super::convolution::Convolution;
@@ -13,6 +12,7 @@ use super::log_softmax::LogSoftmax;
 use super::parameter::Parameter;
 use super::pool::{Kind, Pool};
 use super::residual::Residual;
+use super::{Mode, Rule};
 use crate::network::{self, Architecture, FrameShape, Layer, NamedLayer};
 
 /// What every layer needs to work with.
@@ -20,6 +20,10 @@ pub struct Pass<'a> {
     pub crew: &'a mut Crew,
     pub parameters: &'a mut [Parameter],
     pub mode: Mode,
+    /// How gradients pass activations.
+    pub rule: Rule,
+    /// Whether the gradients of weights are wanted too.
+    pub learning: bool,
     /// Whether parameters have changed since the last forward pass.
     pub changed: bool,
 }
@@ -43,11 +47,13 @@ impl Flow {
 pub struct Source<'a> {
     architecture: &'a Architecture,
     layers: u64,
+    /// Whether a ReLU runs as part of the layer before it.
+    fused: bool,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(architecture: &'a Architecture) -> Self {
-        Self { architecture, layers: 0 }
+    pub fn new(architecture: &'a Architecture, fused: bool) -> Self {
+        Self { architecture, layers: 0, fused }
     }
 
     /// The index of the parameter at `path`.
@@ -121,20 +127,23 @@ impl Node {
 /// Layers one after the other.
 pub struct Sequence {
     nodes: Vec<Node>,
+    /// Of each node, that of its first layer.
+    paths: Vec<String>,
 }
 
 impl Sequence {
     /// Compiles `layers` over frames of `shape`; their paths begin with `prefix`.
     pub fn new(layers: &[NamedLayer], mut shape: FrameShape, prefix: &str, source: &mut Source<'_>) -> Self {
-        let mut nodes = Vec::with_capacity(layers.len());
+        let (mut nodes, mut paths) = (Vec::with_capacity(layers.len()), Vec::with_capacity(layers.len()));
         let mut rest = layers.iter().peekable();
         while let Some(NamedLayer { name, layer }) = rest.next() {
             let path = format!("{prefix}{name}");
             let output = source.output(&path);
             source.layers += 1;
+            let fused = source.fused;
             let mut relu_follows = || {
                 let relu = Layer::Activation(network::Activation::Relu);
-                rest.next_if(|next| next.layer == relu).is_some()
+                fused && rest.next_if(|next| next.layer == relu).is_some()
             };
             nodes.push(match layer {
                 Layer::Convolution(settings) => {
@@ -158,8 +167,9 @@ impl Sequence {
                 Layer::LogSoftmax => Node::LogSoftmax(LogSoftmax::default()),
             });
             shape = output;
+            paths.push(path);
         }
-        Self { nodes }
+        Self { nodes, paths }
     }
 
     pub fn has_parameters(&self) -> bool {
@@ -187,6 +197,44 @@ impl Sequence {
             let (before, rest) = self.nodes.split_at_mut(index);
             let input = before.last().map_or(input, Node::output);
             rest[0].backward(input, flow, wanted || index > first, pass);
+        }
+    }
+
+    /// Which node is the layer at `path` or has it inside.
+    fn position(&self, path: &str) -> Option<usize> {
+        let is_or_holds = |own: &String| {
+            path.strip_prefix(own.as_str()).is_some_and(|inside| inside.is_empty() || inside.starts_with('.'))
+        };
+        self.paths.iter().position(is_or_holds)
+    }
+
+    /// Whether the layer at `path` is one of these or inside one.
+    pub fn holds(&self, path: &str) -> bool {
+        self.position(path).is_some()
+    }
+
+    /// Turns `flow` from the gradient of the outputs of the layer at `path`, which is one of these or inside one, into
+    /// that of the input.
+    pub fn backward_from(&mut self, path: &str, input: &Images, flow: &mut Flow, pass: &mut Pass<'_>) {
+        let Some(index) = self.position(path) else { return };
+        let mut skipped = self.nodes.len() - index - 1;
+        let (before, rest) = self.nodes.split_at_mut(index);
+        if let Node::Residual(residual) = &mut rest[0]
+            && self.paths[index] != path
+        {
+            residual.backward_from(path, before.last().map_or(input, Node::output), flow, pass);
+            skipped += 1;
+        }
+        self.backward(input, flow, true, skipped, pass);
+    }
+
+    /// Appends the output of every layer, in the order of the architecture's summary.
+    pub fn outputs<'a>(&'a self, outputs: &mut Vec<(&'a str, &'a Images)>) {
+        for (node, path) in self.nodes.iter().zip(&self.paths) {
+            outputs.push((path, node.output()));
+            if let Node::Residual(residual) = node {
+                residual.outputs(outputs);
+            }
         }
     }
 

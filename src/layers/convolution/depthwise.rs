@@ -146,6 +146,7 @@ impl Depthwise {
             1 => (usize::from(!outputs.is_empty()), outputs.len(), time_stride * self.padded.row(), row),
             bins => (outputs.len(), bins, stride * channels, channels),
         };
+        let runs = if sums.is_empty() { 0 } else { runs };
         for run in 0..runs {
             let gradient = ChannelGradient {
                 input: &input[run * time_stride * self.padded.row()..],

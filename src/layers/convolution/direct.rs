@@ -235,7 +235,7 @@ impl Direct {
         let runs = self.runs(geometry, outputs.len());
         let origin = least.unsigned_abs() * row + self.gradients.low * self.gradients.step;
         let filters = geometry.filters();
-        let group_sums = sums.len() / self.weights.len();
+        let group_sums = (sums.len() / self.weights.len()).max(1);
         for run in 0..runs.count {
             for (group, sums) in sums.chunks_exact_mut(group_sums).enumerate() {
                 // Lanes beyond a group's filters gather sums that nobody reads.

@@ -151,7 +151,8 @@ impl Convolution {
             self.ready = true;
         }
         let (plan, kernels) = (&*plan, pass.crew.kernels);
-        let weights = each_plan!(plan, plan => plan.sums(geometry));
+        // With no room for them, the plan leaves the weights' gradients out.
+        let weights = if pass.learning { each_plan!(plan, plan => plan.sums(geometry)) } else { 0 };
         let len = weights + geometry.padded_channels();
         let [least, most] = PARTS;
         let parts = (PARTIAL_VALUES / len).clamp(least, most).min(blocks.len()).max(1);
@@ -176,10 +177,12 @@ impl Convolution {
         }
         add_up(&mut partial_sums[..parts], len, pass.crew, &kernels);
         let sums = &partial_sums[0][..len];
-        let gradients = &mut pass.parameters[self.weight].gradients;
-        each_plan!(plan, plan => plan.unpack(geometry, &sums[..weights], gradients, pass.crew));
-        if let Some(bias) = self.bias {
-            pass.parameters[bias].gradients.copy_from_slice(&sums[weights..][..geometry.output.channels]);
+        if pass.learning {
+            let gradients = &mut pass.parameters[self.weight].gradients;
+            each_plan!(plan, plan => plan.unpack(geometry, &sums[..weights], gradients, pass.crew));
+            if let Some(bias) = self.bias {
+                pass.parameters[bias].gradients.copy_from_slice(&sums[weights..][..geometry.output.channels]);
+            }
         }
         pass.crew.partial_sums = partial_sums;
         if wanted {

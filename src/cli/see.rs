@@ -1,0 +1,90 @@
+//! `dfcnn see`: what the network makes of a recording, as a page to look at.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use dfcnn::visualize::page::{self, Clip, MOST_SECONDS};
+use dfcnn::{Error, atomic_file};
+
+use super::progress::Progress;
+use super::sources::Source;
+use super::{ModelChoice, Verbosity, threads};
+
+/// Write a page that shows what the network makes of a recording, layer by layer, and why it heard each letter.
+///
+/// The page is one HTML file that needs no network. It holds at most 20 s of sound.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A recording
+    #[arg(value_name = "AUDIO")]
+    file: PathBuf,
+    /// The page
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Where the piece to look at starts, in seconds
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    from: f64,
+    /// Where it ends, in seconds [default: the recording's end]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    to: Option<f64>,
+    /// Do not cover the spectrogram patch by patch, which is most of the work
+    #[arg(long)]
+    no_occlusion: bool,
+    /// Threads that compute [default: as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    model: ModelChoice,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => Ok(seconds),
+        _ => Err("a number of seconds, 0 or more, is wanted".to_owned()),
+    }
+}
+
+/// Reads the piece, looks at it, writes the page.
+pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
+    let model = arguments.model.load()?;
+    let samples = arguments.samples(model.spectrogram.sample_rate_hz)?;
+    let name = arguments.file.file_name().unwrap_or(arguments.file.as_os_str()).to_string_lossy();
+    let clip = Clip { name: &name, samples: &samples, from_s: arguments.from };
+    let options = page::Options { threads: threads(arguments.threads), occlusion: !arguments.no_occlusion };
+    let progress = Progress::share(&name, verbosity.quiet);
+    let page = page::page(&model, clip, options, |share| progress.set(share))?;
+    atomic_file::write(&arguments.out, |file| file.write_all(page.as_bytes()))?;
+    verbosity.warn(format_args!("wrote {}", arguments.out.display()));
+    Ok(())
+}
+
+impl Arguments {
+    /// The samples from `from` to `to`; what lies before is read and dropped.
+    fn samples(&self, rate_hz: u32) -> anyhow::Result<Vec<f32>> {
+        let at = |seconds: f64| (seconds * f64::from(rate_hz)).round() as u64;
+        let (first, last) = (at(self.from), self.to.map(at));
+        let most = at(self.from + MOST_SECONDS);
+        let mut sound = Source::file(&self.file).open(rate_hz)?;
+        let (mut piece, mut samples, mut heard) = (Vec::new(), Vec::new(), 0u64);
+        while last.is_none_or(|last| heard < last) && sound.read(&mut piece)? > 0 {
+            let end = heard + piece.len() as u64;
+            let wanted = |sample: u64| sample.clamp(heard, end) - heard;
+            let range = wanted(first) as usize..wanted(last.unwrap_or(end)) as usize;
+            samples.extend(piece.get(range).unwrap_or_default());
+            heard = end;
+            piece.clear();
+            if heard.min(last.unwrap_or(heard)) > most {
+                let problem = format!(
+                    "lasts longer than the {MOST_SECONDS} s that a page can show; choose a piece with --from and --to"
+                );
+                return Err(Error::audio(&self.file, problem).into());
+            }
+        }
+        if samples.is_empty() {
+            let problem = format!("there is no sound from {} s on; change --from or --to", self.from);
+            return Err(Error::audio(&self.file, problem).into());
+        }
+        Ok(samples)
+    }
+}

@@ -1,0 +1,12 @@
+//! **Seeing inside**: what every layer answers, what a unit looks at, and why a letter was heard.
+//!
+//! Everything here looks at a network through [`OpenNetwork`](crate::layers::OpenNetwork); nothing here trains.
+
+pub mod activations;
+pub mod deconvnet;
+pub mod occlusion;
+pub mod page;
+pub mod receptive_field;
+
+#[cfg(test)]
+mod tests;
