@@ -3,6 +3,7 @@
 mod align;
 mod decoding;
 mod evaluate;
+mod export;
 mod inspect;
 pub mod interrupt;
 mod lm;
@@ -40,6 +41,7 @@ pub struct Cli {
 enum Command {
     Align(align::Arguments),
     Evaluate(evaluate::Arguments),
+    Export(export::Arguments),
     Inspect(inspect::Arguments),
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
@@ -57,6 +59,7 @@ impl Cli {
         match self.command {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
+            Command::Export(arguments) => export::run(&arguments, self.verbosity),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
