@@ -1,6 +1,7 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
 mod align;
+mod backend;
 mod decoding;
 mod evaluate;
 mod export;
