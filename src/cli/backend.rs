@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use dfcnn::inference::{Backend, Compute, EngineKind};
+use dfcnn::model::Model;
+use dfcnn::recognizer::Engine;
+
+use super::Verbosity;
 
 /// The engine and its device.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +42,15 @@ enum ComputeName {
 }
 
 impl BackendChoice {
+    /// The model, ready to run on what was asked for.
+    pub fn engine(&self, model: &Model, verbosity: Verbosity) -> dfcnn::Result<Engine> {
+        let engine = Engine::with_backend(model, &self.backend())?;
+        if let Some(reason) = engine.reason() {
+            verbosity.note(format_args!("no GPU: {reason}"));
+        }
+        Ok(engine)
+    }
+
     /// What was asked for.
     pub fn backend(&self) -> Backend {
         let engine = match self.engine {

@@ -17,7 +17,7 @@ use dfcnn::dataset::manifest::Manifest;
 use dfcnn::dataset::text::{Dropped, Normalizer};
 use dfcnn::evaluate::calibration::Calibration;
 use dfcnn::evaluate::results::Results;
-use dfcnn::recognizer::{Engine, Options, Recognizer};
+use dfcnn::recognizer::{Options, Recognizer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::backend::BackendChoice;
@@ -91,8 +91,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
         verbosity.note(format_args!("left out: {id}: {reason}"));
     }
     let mut decodings = arguments.decoding.decodings(&model.tokens, None)?;
-    let engine = Engine::with_backend(&model, &arguments.backend.backend())?;
-    engine.reason().into_iter().for_each(|reason| verbosity.note(format_args!("no GPU: {reason}")));
+    let engine = arguments.backend.engine(&model, verbosity)?;
     let stop = interrupt::flag()?;
     let bar = if verbosity.quiet { ProgressBar::hidden() } else { ProgressBar::new(tasks.len() as u64) };
     let template = "{wide_bar} {human_pos} of {human_len} utterances, {eta} left";

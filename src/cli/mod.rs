@@ -3,6 +3,7 @@
 mod align;
 mod backend;
 mod decoding;
+mod doctor;
 mod evaluate;
 mod export;
 mod inspect;
@@ -41,7 +42,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Align(align::Arguments),
-    Evaluate(evaluate::Arguments),
+    Doctor(doctor::Arguments),
+    Evaluate(Box<evaluate::Arguments>),
     Export(export::Arguments),
     Inspect(inspect::Arguments),
     Lm(lm::Arguments),
@@ -59,6 +61,7 @@ impl Cli {
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
+            Command::Doctor(arguments) => doctor::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Export(arguments) => export::run(&arguments, self.verbosity),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use dfcnn::Error;
-use dfcnn::recognizer::{Engine, Options, Recognizer};
+use dfcnn::recognizer::{Options, Recognizer};
 
 use super::backend::BackendChoice;
 use super::decoding::DecodingChoice;
@@ -72,8 +72,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     let decoding = arguments.decoding.decoding(&model.tokens, arguments.nbest)?;
     let options = Options { threads: arguments.threads.into(), decoding, ..Options::default() };
     let options = arguments.segments.apply(options);
-    let engine = Engine::with_backend(&model, &arguments.backend.backend())?;
-    engine.reason().into_iter().for_each(|reason| verbosity.note(format_args!("no GPU: {reason}")));
+    let engine = arguments.backend.engine(&model, verbosity)?;
     let recognizer = Recognizer::with_engine(&engine, &options)?;
     verbosity.note(recognizer.description());
     unreadable.into_iter().for_each(|error| report(error.into()));

@@ -59,6 +59,13 @@ impl Runtime {
                 tried.push(format!("{origin}: no {}", pattern));
             }
             for path in libraries {
+                if device == Device::Cuda && wanted.is_none() && !brings_cuda(&path) {
+                    tried.push(format!(
+                        "{}: has no {CUDA_PROVIDER} beside it, so it knows the CPU only",
+                        path.display()
+                    ));
+                    continue;
+                }
                 if let Some(runtime) = &*loaded {
                     if same(&runtime.path, &path) {
                         return Ok(Arc::clone(runtime));
@@ -69,13 +76,6 @@ impl Runtime {
                     }
                     let there = runtime.path.display();
                     return fail(format!("{} cannot be loaded: this process runs {there} already", path.display()));
-                }
-                if device == Device::Cuda && wanted.is_none() && !brings_cuda(&path) {
-                    tried.push(format!(
-                        "{}: has no {CUDA_PROVIDER} beside it, so it knows the CPU only",
-                        path.display()
-                    ));
-                    continue;
                 }
                 match Self::load_file(&path) {
                     Ok(runtime) => {
