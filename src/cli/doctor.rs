@@ -86,14 +86,16 @@ impl Heard {
         format!("{:.1} ms for 1 s of sound, real-time factor {:.4}", 1e3 * self.seconds, self.seconds)
     }
 
-    /// The largest difference.
+    /// The largest difference, relative where log-probabilities are beyond −1.
     fn apart(&self, other: &Self) -> f32 {
         if self.log_probs.len() != other.log_probs.len() {
             return f32::INFINITY;
         }
         let pairs = self.log_probs.iter().zip(&other.log_probs);
         // A difference that is no number is as large as can be.
-        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |most, apart| if apart <= most { most } else { apart })
+        pairs
+            .map(|(a, b)| (a - b).abs() / b.abs().max(1.0))
+            .fold(0.0, |most, apart| if apart <= most { most } else { apart })
     }
 }
 

@@ -1,6 +1,8 @@
 //! ONNX Runtime's library: where it may be, and loading it.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, fs};
@@ -28,6 +30,8 @@ const CUDA_LIBRARIES: [&str; 9] =
     ["cudart", "cublasLt", "cublas", "nvJitLink", "nvrtc", "curand", "cufft", "cudnn", "cudnn_*"];
 /// Where Python keeps packages, below an environment's folder.
 const PACKAGES: [&str; 3] = ["lib/python3*/site-packages", "lib/python3*/dist-packages", "Lib/site-packages"];
+/// How such a file begins.
+const ELF64_LITTLE_ENDIAN: &[u8] = b"\x7fELF\x02\x01";
 const INSTALL: &str = "install it with `pip install onnxruntime` (for an NVIDIA GPU `pip install \
     'onnxruntime-gpu[cuda,cudnn]'`) and say where with --ort-lib or DFCNN_ORT_LIB";
 
@@ -94,6 +98,7 @@ impl Runtime {
     fn load_file(path: &Path) -> Result<Self, String> {
         // A relative path would be looked for beside the program.
         let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
+        whole(&path)?;
         let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
         preload_cuda(&path);
         let environment = builder.with_telemetry(false).build().map_err(super::text)?;
@@ -101,7 +106,8 @@ impl Runtime {
         Ok(Self { environment, path, version })
     }
 
-    pub(super) fn environment(&self) -> &Environment {
+    /// What sessions of other graphs are made in: there is one in a process.
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
@@ -193,6 +199,33 @@ fn files(pattern: &str) -> Vec<PathBuf> {
     };
     files.sort_by_key(|path| std::cmp::Reverse(numbers(path)));
     files
+}
+
+/// Whether an ELF file is as long as its program headers say. The loader maps what is missing without a word, and touching
+/// that kills the process.
+fn whole(path: &Path) -> Result<(), String> {
+    let read = || -> std::io::Result<Option<u64>> {
+        let mut file = File::open(path)?;
+        let mut header = [0; 64];
+        if file.read_exact(&mut header).is_err() || !header.starts_with(ELF64_LITTLE_ENDIAN) {
+            return Ok(None); // the loader says what it thinks of it
+        }
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+        let (start, size, count) = (number(&header[32..40]), number(&header[54..56]), number(&header[56..58]));
+        let mut end = start.saturating_add(size * count);
+        file.seek(SeekFrom::Start(start))?;
+        let mut table = Vec::new();
+        file.take(size * count).read_to_end(&mut table)?;
+        for segment in table.chunks_exact((size as usize).max(40)) {
+            end = end.max(number(&segment[8..16]).saturating_add(number(&segment[32..40])));
+        }
+        Ok(Some(end))
+    };
+    let (end, length) = (read().map_err(|error| error.to_string())?, fs::metadata(path).map(|file| file.len()));
+    match (end, length) {
+        (Some(end), Ok(length)) if length < end => Err(format!("is cut off: {length} bytes of at least {end}")),
+        _ => Ok(()),
+    }
 }
 
 fn same(a: &Path, b: &Path) -> bool {
