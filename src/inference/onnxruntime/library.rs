@@ -29,7 +29,10 @@ const CUDA_PROVIDER: &str =
 const CUDA_LIBRARIES: [&str; 9] =
     ["cudart", "cublasLt", "cublas", "nvJitLink", "nvrtc", "curand", "cufft", "cudnn", "cudnn_*"];
 /// Where Python keeps packages, below an environment's folder.
-const PACKAGES: [&str; 3] = ["lib/python3*/site-packages", "lib/python3*/dist-packages", "Lib/site-packages"];
+const PACKAGES: &[&str] =
+    if cfg!(windows) { &["Lib/site-packages"] } else { &["lib/python3*/site-packages", "lib/python3*/dist-packages"] };
+const SYSTEM_FOLDERS: [&str; 5] =
+    ["/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/*-linux-gnu", "/opt/homebrew/lib"];
 /// How such a file begins.
 const ELF64_LITTLE_ENDIAN: &[u8] = b"\x7fELF\x02\x01";
 const INSTALL: &str = "install it with `pip install onnxruntime` (for an NVIDIA GPU `pip install \
@@ -57,10 +60,10 @@ impl Runtime {
         let fail = |problem: String| Err(Error::setting("ONNX Runtime", problem));
         let places = places(wanted, |name| env::var_os(name).filter(|value| !value.is_empty()));
         let mut tried = Vec::new();
-        for Place { origin, pattern } in &places {
-            let libraries = files(pattern);
+        for Place { origin, patterns } in &places {
+            let libraries: Vec<PathBuf> = patterns.iter().flat_map(|pattern| files(pattern)).collect();
             if libraries.is_empty() {
-                tried.push(format!("{origin}: no {}", pattern));
+                tried.push(format!("{origin}: none there"));
             }
             for path in libraries {
                 if device == Device::Cuda && wanted.is_none() && !brings_cuda(&path) {
@@ -92,7 +95,7 @@ impl Runtime {
             }
         }
         let what = if device == Device::Cuda { "no library with CUDA" } else { "no library" };
-        fail(format!("{what} could be loaded; {INSTALL}. Tried: {}", tried.join("; ")))
+        fail(format!("{what} could be loaded; {INSTALL}. Looked for {LIBRARY}: {}", tried.join("; ")))
     }
 
     fn load_file(path: &Path) -> Result<Self, String> {
@@ -135,53 +138,46 @@ impl Runtime {
 
 /// Where a library may be.
 struct Place {
-    /// Why one looks there.
+    /// Which place this is, for people.
     origin: String,
-    /// A pattern for its path.
-    pattern: String,
+    /// Patterns for its path.
+    patterns: Vec<String>,
 }
 
 /// All places, the most explicit first; `variable` reads the environment.
 fn places(wanted: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Vec<Place> {
-    let place = |origin: &str, path: &Path| {
-        let escaped = |path: &Path| glob::Pattern::escape(&path.to_string_lossy());
-        let pattern = if path.is_dir() { join(&escaped(path), LIBRARY) } else { escaped(path) };
-        Place { origin: origin.to_owned(), pattern }
+    let place = |origin: &str, path: &Path, below: &[&str]| {
+        let (shown, escaped) = (path.display(), glob::Pattern::escape(&path.to_string_lossy()));
+        let patterns = match below {
+            [] if path.is_dir() => vec![join(&escaped, LIBRARY)],
+            [] => vec![escaped],
+            below => below.iter().map(|below| join(&join(&escaped, below), LIBRARY)).collect(),
+        };
+        Place { origin: format!("{origin} {shown}"), patterns }
     };
     if let Some(wanted) = wanted {
-        return vec![place("as asked for", wanted)];
+        return vec![place("as asked for:", wanted, &[])];
     }
     if let Some(path) = variable("ORT_DYLIB_PATH") {
-        return vec![place("ORT_DYLIB_PATH", Path::new(&path))];
+        return vec![place("ORT_DYLIB_PATH:", Path::new(&path), &[])];
     }
+    let packages: Vec<String> = PACKAGES.iter().map(|packages| join(packages, "onnxruntime/capi")).collect();
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
     let mut places = Vec::new();
-    let mut python = |origin: &str, folder: &Path| {
-        let folder = glob::Pattern::escape(&folder.to_string_lossy());
-        for packages in PACKAGES {
-            let pattern = join(&join(&join(&folder, packages), "onnxruntime/capi"), LIBRARY);
-            places.push(Place { origin: origin.to_owned(), pattern });
-        }
-    };
     for name in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
-        if let Some(folder) = variable(name) {
-            python(name, Path::new(&folder));
-        }
+        places.extend(variable(name).map(|folder| place("the packages of", Path::new(&folder), &packages)));
     }
-    if let Some(home) = variable("HOME") {
-        python("the user's packages", &Path::new(&home).join(".local"));
+    let home = variable("HOME").map(|home| Path::new(&home).join(".local"));
+    for folder in home.into_iter().chain(["/usr/local", "/usr"].map(PathBuf::from)) {
+        places.push(place("the packages of", &folder, &packages));
     }
-    for folder in ["/usr/local", "/usr"] {
-        python("the system's packages", Path::new(folder));
-    }
-    let beside = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_path_buf()));
-    places.extend(beside.filter(|folder| folder.is_dir()).map(|folder| place("beside the program", &folder)));
-    let path = if cfg!(windows) { "PATH" } else { "LD_LIBRARY_PATH" };
-    for folder in variable(path).iter().flat_map(|folders| env::split_paths(folders).collect::<Vec<_>>()) {
-        places.extend(folder.is_dir().then(|| place(path, &folder)));
-    }
-    for folder in ["/usr/local/lib", "/usr/lib64", "/usr/lib", "/usr/lib/*-linux-gnu", "/opt/homebrew/lib"] {
-        places.push(Place { origin: "the system's libraries".into(), pattern: join(folder, LIBRARY) });
-    }
+    let program = env::current_exe().ok().and_then(|program| Some(program.parent()?.to_path_buf()));
+    let loader = if cfg!(windows) { "PATH" } else { "LD_LIBRARY_PATH" };
+    let folders = variable(loader).map(|folders| env::split_paths(&folders).collect::<Vec<_>>()).unwrap_or_default();
+    let folders = program.into_iter().chain(folders).filter(|folder| folder.is_dir());
+    places.extend(folders.map(|folder| place("the folder", &folder, &[])));
+    let patterns = SYSTEM_FOLDERS.iter().map(|folder| join(folder, LIBRARY)).collect();
+    places.push(Place { origin: "the system's libraries".into(), patterns });
     places
 }
 
@@ -264,7 +260,8 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_the_only_place() {
         let variable = |name: &str| (name == "ORT_DYLIB_PATH").then(|| "/else/where.so".into());
-        let patterns = |wanted| places(wanted, variable).into_iter().map(|place| place.pattern).collect::<Vec<_>>();
+        let patterns =
+            |wanted| places(wanted, variable).into_iter().flat_map(|place| place.patterns).collect::<Vec<_>>();
         assert_eq!(patterns(Some(Path::new("/a/[b].so"))), ["/a/[[]b[]].so"]);
         assert_eq!(patterns(None), ["/else/where.so"]);
     }
@@ -279,8 +276,7 @@ mod tests {
         }
         let venv = folder.path().join("[venv]");
         let places = places(None, |name| (name == "VIRTUAL_ENV").then(|| venv.clone().into()));
-        let found: Vec<PathBuf> =
-            places.iter().filter(|p| p.origin == "VIRTUAL_ENV").flat_map(|p| files(&p.pattern)).collect();
+        let found: Vec<PathBuf> = places[0].patterns.iter().flat_map(|pattern| files(pattern)).collect();
         assert_eq!(found, [capi.join("libonnxruntime.so.1.32.0"), capi.join("libonnxruntime.so.1.9.0")]);
         assert!(!brings_cuda(&found[0]));
         touch(&capi.join(CUDA_PROVIDER));
@@ -292,7 +288,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("libonnxruntime.so.1.99.0");
         let problem = |path: &Path| Runtime::load(Some(path), Device::Cpu).err().unwrap().to_string();
-        assert!(problem(&file).contains("as asked for: no ") && problem(&file).contains("pip install"));
+        assert!(problem(&file).contains(": none there") && problem(&file).contains("pip install"));
         touch(&file);
         assert!(problem(&file).contains(&file.display().to_string()), "{}", problem(&file));
         assert!(problem(folder.path()).contains("1.99.0: "), "{}", problem(folder.path()));

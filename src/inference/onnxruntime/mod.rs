@@ -137,7 +137,8 @@ impl Graph {
     }
 
     fn error(&self, problem: impl std::fmt::Display) -> Error {
-        Error::setting(format!("{} on {}", self.engine(), self.device), problem.to_string())
+        let remedy = if self.device == Device::Cuda { "; docs/gpu.md tells what a GPU needs" } else { "" };
+        Error::setting(format!("{} on {}", self.engine(), self.device), format!("{problem}{remedy}"))
     }
 }
 
