@@ -56,6 +56,14 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A microphone that is not there or cannot be used.
+    #[error("{device}: {problem}")]
+    Device {
+        /// The microphone's name.
+        device: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// Settings (front-end, engine, decoder) that cannot be carried out.
     #[error("{setting}: {problem}")]
     Setting {
@@ -105,6 +113,11 @@ impl Error {
     /// A line of `path`, counted from 1, that cannot be used.
     pub fn line(path: impl AsRef<Path>, line: usize, problem: impl Into<String>) -> Self {
         Self::Data { path: path.as_ref().to_path_buf(), line: Some(line), problem: problem.into() }
+    }
+
+    /// A microphone that cannot be used.
+    pub fn device(device: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Device { device: device.into(), problem: problem.into() }
     }
 
     /// A setting that cannot be carried out.

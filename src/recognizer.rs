@@ -55,6 +55,9 @@ pub struct Options {
     pub endpoint: EndpointRules,
     /// A segment without a word at least this sure, 0 … 1, is taken for noise and not told.
     pub min_confidence: f32,
+    /// Tell partials also before a word is complete and that sure: sooner by a word, but such a partial, of which nothing is
+    /// stable, may turn out to be noise and have no final.
+    pub tentative: bool,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
             decoding: Decoding::Greedy,
             endpoint: EndpointRules::default(),
             min_confidence: MIN_CONFIDENCE,
+            tentative: false,
         }
     }
 }
@@ -114,6 +118,16 @@ impl Engine {
     /// The model's vocabulary.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// The spectrogram's height.
+    pub fn bins(&self) -> usize {
+        self.recipe.spectrogram.bins()
+    }
+
+    /// How much sound after a frame the network waits for before it says something about it, in seconds.
+    pub fn lookahead_s(&self) -> f64 {
+        self.clock().frame_start_s(self.recipe.architecture.lookahead() as u64)
     }
 
     /// When the steps of the network's output are.
@@ -180,7 +194,7 @@ impl Recognizer {
             best_path: BestPath::new(tokens),
             endpoint: Endpoint::new(&options.endpoint, engine.steps().step_s)?,
             decoder: Decoder::new(tokens, &options.decoding)?,
-            reading: Reading::new(tokens.clone(), engine.steps(), options.min_confidence),
+            reading: Reading::new(tokens.clone(), engine.steps(), options.min_confidence, options.tentative),
             sample_rate_hz: clock.sample_rate_hz,
             description,
             log_probs: Vec::new(),
@@ -210,6 +224,17 @@ impl Recognizer {
         }
         events.extend(self.reading.partial(&self.decoder));
         Ok(events)
+    }
+
+    /// `[n, bins]`: the spectrogram frames that the last [`push`](Self::push) of at most a second made, for those who want
+    /// to see them.
+    pub fn frames(&self) -> &[f32] {
+        self.acoustics.frames()
+    }
+
+    /// `[m, classes]`: the log-probabilities that the last [`push`](Self::push) of at most a second made.
+    pub fn log_probs(&self) -> &[f32] {
+        &self.log_probs
     }
 
     /// Ends the stream and tells what was said since the last final. The next [`push`](Self::push) starts a new stream.

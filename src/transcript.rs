@@ -79,6 +79,18 @@ impl Event {
         }
     }
 
+    /// The same, `seconds` later.
+    pub fn later(mut self, seconds: f64) -> Self {
+        let (Self::Partial(segment) | Self::Final(segment)) = &mut self;
+        segment.start_s += seconds;
+        segment.end_s += seconds;
+        for word in &mut segment.words {
+            word.start_s += seconds;
+            word.end_s += seconds;
+        }
+        self
+    }
+
     /// Whether the segment never changes.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Final(_))

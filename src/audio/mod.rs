@@ -1,5 +1,6 @@
 //! Sound from files and streams: decoded, mixed down to mono, resampled, piece by piece in constant memory.
 
+pub mod capture;
 mod compressed;
 mod mix;
 mod pcm;

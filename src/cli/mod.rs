@@ -3,11 +3,13 @@
 mod align;
 mod backend;
 mod decoding;
+mod devices;
 mod doctor;
 mod evaluate;
 mod export;
 mod inspect;
 pub mod interrupt;
+mod listen;
 mod lm;
 mod output;
 mod parallel;
@@ -42,10 +44,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Align(align::Arguments),
+    Devices(devices::Arguments),
     Doctor(doctor::Arguments),
     Evaluate(Box<evaluate::Arguments>),
     Export(export::Arguments),
     Inspect(inspect::Arguments),
+    Listen(Box<listen::Arguments>),
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
@@ -61,10 +65,12 @@ impl Cli {
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
+            Command::Devices(arguments) => devices::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
             Command::Export(arguments) => export::run(&arguments, self.verbosity),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
+            Command::Listen(arguments) => listen::run(&arguments, self.verbosity),
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),

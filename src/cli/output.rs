@@ -115,6 +115,11 @@ impl<W: Write> Output<W> {
         Ok(Self { out, path, format, captions, cues: 0, has_head: false, has_text: false })
     }
 
+    /// The form of the results.
+    pub fn form(&self) -> Form {
+        self.format.form
+    }
+
     /// Writes what comes before anything of a file.
     pub fn begin(&mut self) -> Result<()> {
         match self.format.form {

@@ -39,6 +39,11 @@ impl Acoustics {
         self.session.push(&self.frames, log_probs)
     }
 
+    /// `[n, bins]`: what the last push saw.
+    pub fn frames(&self) -> &[f32] {
+        &self.frames
+    }
+
     /// Ends the stream: appends the rows that waited for more sound. The next [`push`](Self::push) starts a new stream.
     ///
     /// # Errors

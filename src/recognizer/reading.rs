@@ -59,6 +59,7 @@ pub struct Reading {
     tokens: Tokens,
     steps: StepClock,
     min_confidence: f32,
+    tentative: bool,
     emissions: Vec<Emission>,
     /// Whether a word was sure enough, so that the segment will be told.
     is_speech: bool,
@@ -67,10 +68,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub fn new(tokens: Tokens, steps: StepClock, min_confidence: f32) -> Self {
+    pub fn new(tokens: Tokens, steps: StepClock, min_confidence: f32, tentative: bool) -> Self {
         let (emissions, told) = Default::default();
         let is_speech = min_confidence == 0.0;
-        Self { has_spaces: has_spaces(&tokens), tokens, steps, min_confidence, emissions, is_speech, told }
+        Self { has_spaces: has_spaces(&tokens), tokens, steps, min_confidence, tentative, emissions, is_speech, told }
     }
 
     /// Decodes `log_probs`, `[steps, classes]`; row by row until speech is found, so that it does not matter how many come
@@ -88,13 +89,17 @@ impl Reading {
 
     /// A partial, if it says something else than the last one.
     pub fn partial(&mut self, decoder: &Decoder) -> Option<Event> {
-        if !self.is_speech {
+        if !self.is_speech && !self.tentative {
             return None;
         }
         let reading = [&self.emissions[..], &decoder.open()].concat();
-        let stable = reading[..self.emissions.len() + decoder.agreed()].iter().map(|emission| emission.token);
-        let stable_chars = self.tokens.text(&stable.collect::<Vec<_>>()).chars().count();
         let words = self.words(&reading);
+        if !self.is_speech && !self.is_sure(&words) {
+            return None;
+        }
+        let stable = reading[..self.emissions.len() + decoder.agreed()].iter().map(|emission| emission.token);
+        let stable_chars =
+            if self.is_speech { self.tokens.text(&stable.collect::<Vec<_>>()).chars().count() } else { 0 };
         let segment = Segment::new(words).filter(|segment| segment.text != self.told)?;
         self.told.clone_from(&segment.text);
         Some(Event::Partial(Segment { stable_chars, ..segment }))
@@ -160,10 +165,10 @@ mod tests {
     const STEPS: StepClock = StepClock { step_s: 0.5, delay_s: 0.0 };
 
     /// Reads a best path, one class a step, each with this probability; finals and, after each step, partials.
-    fn read(list: &str, path: &[u32], probability: f32, min_confidence: f32) -> Vec<Event> {
+    fn read(list: &str, path: &[u32], probability: f32, min_confidence: f32, tentative: bool) -> Vec<Event> {
         let tokens = Tokens::parse("tokens.txt", list).unwrap();
         let mut decoder = Decoder::new(&tokens, &Decoding::Greedy).unwrap();
-        let mut reading = Reading::new(tokens.clone(), STEPS, min_confidence);
+        let mut reading = Reading::new(tokens.clone(), STEPS, min_confidence, tentative);
         let mut events = Vec::new();
         for &class in path {
             let mut row = vec![-9.0; tokens.len()];
@@ -184,21 +189,24 @@ mod tests {
     #[test]
     fn what_is_not_sure_is_not_told() {
         let path = [2, 0, 3, 3, 1, 2, 0];
-        assert_eq!(texts(&read(LETTERS, &path, 0.6, 0.0)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
-        let sure = read(LETTERS, &path, 0.6, 0.5);
+        assert_eq!(texts(&read(LETTERS, &path, 0.6, 0.0, false)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
+        let sure = read(LETTERS, &path, 0.6, 0.5, false);
         assert_eq!(texts(&sure), [("ab", 2), ("ab a", 4), ("ab a", 4)], "told when the first word is complete");
         assert!(sure[2].is_final() && !sure[1].is_final());
-        assert_eq!(read(LETTERS, &path, 0.6, 0.7), []);
-        assert_eq!(texts(&read(LETTERS, &[2], 0.6, 0.5)), [("a", 1)], "the end completes a word");
-        assert_eq!(read(LETTERS, &[1, 0, 1], 0.9, 0.0), [], "spaces are nothing");
+        assert_eq!(read(LETTERS, &path, 0.6, 0.7, false), []);
+        assert_eq!(texts(&read(LETTERS, &[2], 0.6, 0.5, false)), [("a", 1)], "the end completes a word");
+        let tentative = read(LETTERS, &path, 0.6, 0.5, true);
+        assert_eq!(texts(&tentative), [("a", 0), ("ab", 0), ("ab a", 4), ("ab a", 4)]);
+        assert_eq!(read(LETTERS, &path, 0.6, 0.7, true), [], "not sure, not even tentatively");
+        assert_eq!(read(LETTERS, &[1, 0, 1], 0.9, 0.0, false), [], "spaces are nothing");
     }
 
     #[test]
     fn pieces_and_languages_without_spaces() {
         let pieces = "<b>\n▁a\nb\n";
-        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5)), [("ab a", 4), ("ab a", 4)]);
-        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5)), [("ab a", 4), ("ab ab", 5), ("ab ab", 5)]);
-        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5)), [("中", 1), ("中文", 2), ("中文", 2)]);
+        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5, false)), [("ab a", 4), ("ab a", 4)]);
+        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5, false)), [("ab a", 4), ("ab ab", 5), ("ab ab", 5)]);
+        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5, false)), [("中", 1), ("中文", 2), ("中文", 2)]);
     }
 
     #[test]
