@@ -147,7 +147,7 @@ fn the_contract_holds_for_any_sound_in_any_pieces() {
     // So impatient that a few seconds of sound meet every rule.
     let endpoint = EndpointRules { nothing_said_s: 0.6, silence_s: 0.3, longest_s: 2.0 };
     for (decoding, min_confidence) in [(Decoding::Greedy, 0.0), (Decoding::Greedy, 0.5), (beam, 0.3)] {
-        let options = Options { decoding, endpoint, min_confidence, threads: 1 };
+        let options = Options { decoding, endpoint, min_confidence, ..Options::default() };
         let used = RefCell::new(Recognizer::with_engine(&engine, &options).unwrap());
         let told = RefCell::new((0, 0));
         let config =

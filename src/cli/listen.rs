@@ -16,7 +16,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use dfcnn::Error;
 use dfcnn::audio::capture::{BLOCK_S, Capture, Speed, Wanted};
-use dfcnn::recognizer::{Options, Recognizer};
+use dfcnn::recognizer::{Engine, Options, Recognizer};
 
 use super::backend::BackendChoice;
 use super::decoding::DecodingChoice;
