@@ -1,10 +1,11 @@
-//! Forward through the reference network (8.16 GFLOP for ten seconds of sound).
+//! Forward through the reference network (8.16 GFLOP for ten seconds of sound) and the shipped model.
 //!
-//! First all engines take turns in one interleaved run, which gives the ratios that `benches/record/` keeps; then
-//! criterion times the native engine for each instruction set. All figures are CPU time unless they say "wall".
+//! First all engines take turns in one interleaved run for each network, which gives the ratios that `benches/record/`
+//! keeps; then many streams at once; then criterion times the native engine for each instruction set. All figures are CPU
+//! time unless they say "wall".
 //!
-//! The peer, ONNX Runtime, takes part when built with `--features onnxruntime`, after `benches/peers/reference.py
-//! target/peers`, and with its library's path in `ORT_DYLIB_PATH`.
+//! The peer, ONNX Runtime, takes part when built with `--features onnxruntime` and where its library is found, for example
+//! in an active virtual environment with `pip install onnxruntime`.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -17,7 +18,7 @@ use criterion::{BenchmarkId, Criterion};
 use dfcnn::inference::Session;
 use dfcnn::inference::native::{NativeNetwork, NativeSession};
 use dfcnn::kernels::Kernels;
-use dfcnn::model::Recipe;
+use dfcnn::model::{Model, Recipe};
 use dfcnn::network::{Architecture, Tensor, Weights};
 
 /// Ten seconds of sound.
@@ -71,7 +72,7 @@ fn contestant(name: &'static str, forward: impl FnMut() -> Vec<f32> + 'static) -
     Contestant { name, forward: Box::new(forward), cpu_ms: Vec::new(), wall_ms: Vec::new() }
 }
 
-fn streamed(session: &mut NativeSession, frames: &[f32], chunk: usize) -> Vec<f32> {
+fn streamed(session: &mut dyn Session, frames: &[f32], chunk: usize) -> Vec<f32> {
     let mut outputs = Vec::new();
     for chunk in frames.chunks(chunk) {
         session.push(chunk, &mut outputs).expect("whole frames");
@@ -86,8 +87,29 @@ fn median(values: &[f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn interleaved(network: &Arc<NativeNetwork>, frames: &[f32]) {
-    let session = |threads| NativeSession::new(Arc::clone(network), threads).expect("threads");
+/// A network to run, and sound for it.
+struct Task {
+    name: &'static str,
+    architecture: Architecture,
+    weights: Weights,
+    /// Ten seconds.
+    frames: Vec<f32>,
+}
+
+impl Task {
+    fn new(name: &'static str, architecture: Architecture, weights: Weights) -> Self {
+        let frames = noise(FRAMES * architecture.input().len());
+        Self { name, architecture, weights, frames }
+    }
+
+    fn network(&self, kernels: Kernels) -> Arc<NativeNetwork> {
+        Arc::new(NativeNetwork::with_kernels(&self.architecture, &self.weights, kernels).expect("a network"))
+    }
+}
+
+fn interleaved(task: &Task) {
+    let (network, frames) = (task.network(Kernels::detect()), &task.frames);
+    let session = |threads| NativeSession::new(Arc::clone(&network), threads).expect("threads");
     let native = |threads: usize, chunk: usize| {
         let (mut session, frames) = (session(threads), frames.to_vec());
         move || streamed(&mut session, &frames, chunk)
@@ -98,7 +120,7 @@ fn interleaved(network: &Arc<NativeNetwork>, frames: &[f32]) {
         contestant("native, 1 thread, 160 ms chunks", native(1, CHUNK_FRAMES * width)),
         contestant("native, 2 threads, one push", native(2, frames.len())),
     ];
-    contestants.extend(peers(frames));
+    contestants.extend(onnx_runtime::peers(task));
     let outputs: Vec<Vec<f32>> = contestants.iter_mut().map(|c| (c.forward)()).collect();
     for (contestant, output) in contestants.iter().zip(&outputs) {
         assert_eq!(output.len(), outputs[0].len(), "{}", contestant.name);
@@ -113,7 +135,8 @@ fn interleaved(network: &Arc<NativeNetwork>, frames: &[f32]) {
             contestant.cpu_ms.push(1e3 * cpu.elapsed().as_secs_f64());
         }
     }
-    println!("\ninterleaved, {ROUNDS} rounds, ms for 10 s of sound, {} kernels", network.instruction_set());
+    let set = network.instruction_set();
+    println!("\n{}: interleaved, {ROUNDS} rounds, ms for 10 s of sound, {set} kernels", task.name);
     println!("{:34} {:>8} {:>8} {:>9} {:>8}", "", "CPU", "CPU min", "CPU ratio", "wall");
     for contestant in &contestants {
         let least = contestant.cpu_ms.iter().copied().fold(f64::INFINITY, f64::min);
@@ -143,43 +166,128 @@ fn interleaved(network: &Arc<NativeNetwork>, frames: &[f32]) {
 }
 
 #[cfg(not(feature = "onnxruntime"))]
-fn peers(_: &[f32]) -> Vec<Contestant> {
-    println!("skipped: ONNX Runtime (build with --features onnxruntime)");
-    Vec::new()
+mod onnx_runtime {
+    pub fn peers(_: &super::Task) -> Vec<super::Contestant> {
+        println!("skipped: ONNX Runtime (build with --features onnxruntime)");
+        Vec::new()
+    }
+
+    pub fn batched(_: &super::Task) {}
 }
 
 #[cfg(feature = "onnxruntime")]
-fn peers(frames: &[f32]) -> Vec<Contestant> {
-    use ort::session::Session;
-    use ort::value::TensorRef;
+mod onnx_runtime {
+    use dfcnn::inference::Network;
+    use dfcnn::inference::onnxruntime::{Device, OnnxRuntimeNetwork, Runtime};
+    use dfcnn::network::onnx::{self, Form, UNKNOWN_LENGTH};
+    use ort::session::{Session, SessionInputValue};
+    use ort::value::{Tensor, TensorRef};
 
-    let (model, library) = (peer_file("reference.onnx"), std::env::var("ORT_DYLIB_PATH"));
-    let (true, Ok(library)) = (model.exists(), library) else {
-        println!("skipped: ONNX Runtime (needs {} and its library's path in ORT_DYLIB_PATH)", model.display());
-        return Vec::new();
-    };
-    let environment = ort::init_from(library).expect("ONNX Runtime's library").build().expect("an environment");
-    let width = frames.len() / FRAMES;
-    let open = |threads: usize| -> Session {
-        let builder = Session::builder(&environment).expect("a builder").with_intra_threads(threads).expect("threads");
-        let builder = builder.with_config_entry("session.intra_op.allow_spinning", "0");
-        builder.expect("no spinning").commit_from_file(&model).expect("a model")
-    };
-    let peer = |name, threads| {
-        let (mut session, frames) = (open(threads), frames.to_vec());
-        contestant(name, move || {
-            let input = TensorRef::from_array_view(([1, 1, FRAMES, width], &frames[..])).expect("a tensor");
-            let outputs = session.run(ort::inputs![input]).expect("a run");
-            let (shape, values) = outputs[0].try_extract_tensor::<f32>().expect("floats");
-            let (classes, steps) = (shape[1] as usize, shape[2] as usize);
-            (0..steps * classes).map(|i| values[i % classes * steps + i / classes]).collect()
-        })
-    };
-    vec![peer("ONNX Runtime, 1 thread", 1), peer("ONNX Runtime, 2 threads", 2)]
+    use super::*;
+
+    /// Chunks that each stream of a batch hears.
+    const CHUNKS: usize = 32;
+
+    fn runtime() -> Option<Arc<Runtime>> {
+        Runtime::load(None, Device::Cpu).inspect_err(|error| println!("skipped: {error}")).ok()
+    }
+
+    fn open(runtime: &Runtime, onnx: &[u8], threads: usize) -> Session {
+        let builder = Session::builder(runtime.environment()).expect("a builder");
+        let builder = builder.with_intra_threads(threads).expect("threads");
+        builder.with_intra_op_spinning(false).expect("no spinning").commit_from_memory(onnx).expect("a session")
+    }
+
+    /// The graph for whole utterances with one and two threads, and the engine's stream.
+    pub fn peers(task: &Task) -> Vec<Contestant> {
+        let Some(runtime) = runtime() else { return Vec::new() };
+        let width = task.frames.len() / FRAMES;
+        let offline =
+            onnx::export(&task.architecture, &task.weights, Form::Offline, |_| Vec::new()).expect("an ONNX file").bytes;
+        let whole = |name, threads| {
+            let (mut session, frames) = (open(&runtime, &offline, threads), task.frames.clone());
+            contestant(name, move || {
+                let input = TensorRef::from_array_view(([1, FRAMES, width], &frames[..])).expect("a tensor");
+                let outputs = session.run(ort::inputs![input]).expect("a run");
+                outputs[0].try_extract_tensor::<f32>().expect("floats").1.to_vec()
+            })
+        };
+        let network = OnnxRuntimeNetwork::new(&task.architecture, &task.weights, Arc::clone(&runtime), Device::Cpu)
+            .expect("a network");
+        let (mut stream, frames) = (Arc::new(network).session(1).expect("a stream"), task.frames.clone());
+        let chunks = move || streamed(&mut *stream, &frames, CHUNK_FRAMES * width);
+        vec![
+            whole("ONNX Runtime, 1 thread", 1),
+            whole("ONNX Runtime, 2 threads", 2),
+            contestant("ONNX Runtime, 1 thread, 160 ms chunks", chunks),
+        ]
+    }
+
+    /// How many streams a core keeps at real time when each call takes 160 ms of so many.
+    pub fn batched(task: &Task) {
+        let Some(runtime) = runtime() else { return };
+        let streaming =
+            onnx::export(&task.architecture, &task.weights, Form::Streaming, |_| Vec::new()).expect("an ONNX file");
+        let mut session = open(&runtime, &streaming.bytes, 1);
+        let width = task.frames.len() / FRAMES;
+        for batch in [1, 4, 16] {
+            let frames = noise(batch * CHUNK_FRAMES * width);
+            let mut histories: Vec<SessionInputValue> = streaming
+                .histories
+                .iter()
+                .map(|history| {
+                    let [channels, rows, bins] = history.shape;
+                    let zeros = vec![0.0_f32; batch * history.len()];
+                    Tensor::from_array(([batch, channels, rows, bins], zeros)).expect("a tensor").into()
+                })
+                .collect();
+            let mut cpu_ms = Vec::new();
+            for chunk in 0..CHUNKS {
+                let began = ProcessTime::now();
+                let numbers = |number: i64| Tensor::from_array(([batch], vec![number; batch])).expect("a tensor");
+                let mut inputs: Vec<(&str, SessionInputValue)> = vec![
+                    (
+                        "frames",
+                        TensorRef::from_array_view(([batch, CHUNK_FRAMES, width], &frames[..]))
+                            .expect("a tensor")
+                            .into(),
+                    ),
+                    ("position", numbers((chunk * CHUNK_FRAMES) as i64).into()),
+                    ("length", numbers(UNKNOWN_LENGTH).into()),
+                ];
+                inputs.extend(streaming.histories.iter().map(|history| history.name.as_str()).zip(histories));
+                let outputs = session.run(inputs).expect("a run");
+                histories = outputs.into_iter().skip(1).map(|(_, value)| value.into()).collect();
+                cpu_ms.push(1e3 * began.elapsed().as_secs_f64());
+            }
+            report("ONNX Runtime", batch, median(&cpu_ms) / batch as f64);
+        }
+    }
 }
 
-fn peer_file(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers").join(name)
+/// Prints what 160 ms of a stream cost, and how many streams fill a core.
+fn report(engine: &str, batch: usize, cpu_ms: f64) {
+    let streams = 10.0 * CHUNK_FRAMES as f64 / cpu_ms;
+    println!("{engine:14} {batch:3} streams a call: {cpu_ms:6.3} ms for 160 ms of one, {streams:6.0} streams a core");
+}
+
+/// Many streams at once on one core: ours take turns, ONNX Runtime takes them in batches.
+fn many_streams(task: &Task) {
+    println!("{}: streams at real time", task.name);
+    let network = task.network(Kernels::detect());
+    let chunk = CHUNK_FRAMES * task.frames.len() / FRAMES;
+    let mut sessions: Vec<_> =
+        (0..16).map(|_| NativeSession::new(Arc::clone(&network), 1).expect("a session")).collect();
+    let mut cpu_ms = Vec::new();
+    for frames in task.frames.chunks_exact(chunk) {
+        let began = ProcessTime::now();
+        for session in &mut sessions {
+            session.push(frames, &mut Vec::new()).expect("whole frames");
+        }
+        cpu_ms.push(1e3 * began.elapsed().as_secs_f64());
+    }
+    report("native", 1, median(&cpu_ms) / sessions.len() as f64);
+    onnx_runtime::batched(task);
 }
 
 /// Repeatable values in [-1, 1).
@@ -192,11 +300,8 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// The weights that the peer has, or others if it is not there.
+/// Weights that keep the values' size from layer to layer.
 fn weights(architecture: &Architecture) -> Weights {
-    if let Ok(weights) = Weights::read(&peer_file("reference.safetensors")) {
-        return weights;
-    }
     let mut weights = Weights::default();
     for parameter in architecture.parameters() {
         let fan_in = parameter.shape[1..].iter().product::<usize>().max(1) as f32;
@@ -210,18 +315,22 @@ fn main() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/architectures/reference.toml");
     let architecture = Recipe::load(&recipe).expect("the reference network").architecture;
     let weights = weights(&architecture);
-    let frames = noise(FRAMES * architecture.input().len());
-    let network = |kernels| Arc::new(NativeNetwork::with_kernels(&architecture, &weights, kernels).expect("a network"));
-
-    interleaved(&network(Kernels::detect()), &frames);
+    let reference = Task::new("reference network", architecture, weights);
+    let model = Model::embedded().expect("the shipped model");
+    let english = Task::new("shipped model", model.architecture, model.weights);
+    for task in [&reference, &english] {
+        interleaved(task);
+        many_streams(task);
+    }
 
     let mut criterion = Criterion::default().with_measurement(CpuTime).sample_size(20).configure_from_args();
     let mut group = criterion.benchmark_group("reference network, 10 s, CPU time");
     for kernels in Kernels::available() {
-        let mut session = NativeSession::new(network(kernels), 1).expect("a session");
+        let mut session = NativeSession::new(reference.network(kernels), 1).expect("a session");
+        let frames = &reference.frames;
         for (name, chunk) in [("one push", frames.len()), ("160 ms", CHUNK_FRAMES * frames.len() / FRAMES)] {
             let id = BenchmarkId::new(kernels.name(), name);
-            group.bench_function(id, |bencher| bencher.iter(|| streamed(&mut session, &frames, chunk)));
+            group.bench_function(id, |bencher| bencher.iter(|| streamed(&mut session, frames, chunk)));
         }
     }
     group.finish();

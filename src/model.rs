@@ -9,6 +9,7 @@
 //!               README.md             the model card
 //! ```
 
+mod onnx;
 mod recipe;
 
 use std::fs;

@@ -31,7 +31,7 @@ use crate::Result;
 use crate::ctc::{Decoder, Decoding, Emission, words};
 use crate::endpoint::{Endpoint, EndpointRules};
 use crate::error::Error;
-use crate::inference::native::NativeNetwork;
+use crate::inference::{Backend, Network, Prepared, prepare};
 use crate::model::{Model, Recipe};
 use crate::spectrogram::Normalization;
 use crate::time::{FrameClock, StepClock};
@@ -78,27 +78,43 @@ pub struct Engine {
     normalization: Normalization,
     tokens: Tokens,
     decoding: Decoding,
-    network: Arc<NativeNetwork>,
+    network: Arc<dyn Network>,
+    reason: Option<String>,
 }
 
 impl Engine {
-    /// Prepares a model.
+    /// Prepares a model for the native engine.
     ///
     /// # Errors
     /// When the model's parts do not fit each other.
     pub fn new(model: &Model) -> Result<Self> {
+        Self::with_backend(model, &Backend::native())
+    }
+
+    /// Prepares a model for the engine and the device that `backend` says.
+    ///
+    /// # Errors
+    /// When the model's parts do not fit each other, or the choice cannot be carried out.
+    pub fn with_backend(model: &Model, backend: &Backend) -> Result<Self> {
+        let Prepared { network, reason } = prepare(&model.architecture, &model.weights, backend)?;
         Ok(Self {
             recipe: model.recipe(),
             normalization: model.normalization.clone(),
             tokens: model.tokens.clone(),
             decoding: model.decoding(),
-            network: Arc::new(NativeNetwork::new(&model.architecture, &model.weights)?),
+            network,
+            reason,
         })
     }
 
     /// The sample rate of the sound that the model hears, and how it is cut into frames.
     pub fn clock(&self) -> FrameClock {
         self.recipe.spectrogram.clock()
+    }
+
+    /// Why an automatic choice did not take a GPU, where it looked for one.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// The model's vocabulary.
@@ -166,9 +182,10 @@ impl Recognizer {
         let clock = recipe.spectrogram.clock();
         let decoding = options.decoding.as_ref().unwrap_or(&engine.decoding);
         let description = format!(
-            "model {}, native engine ({}, {} thread{}), delay {:.0} ms + window {:.0} ms, {}",
+            "model {}, {} ({}, {} thread{}), delay {:.0} ms + window {:.0} ms, {}",
             recipe.name,
-            network.instruction_set(),
+            network.engine(),
+            network.device(),
             options.threads,
             if options.threads == 1 { "" } else { "s" },
             clock.hops_ms(recipe.architecture.lookahead()),

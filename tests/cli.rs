@@ -13,7 +13,10 @@ use serde_json::Value;
 
 fn dfcnn() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command.env_remove("DFCNN_MODEL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for name in ["DFCNN_MODEL", "DFCNN_ENGINE", "DFCNN_COMPUTE", "DFCNN_ORT_LIB"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

@@ -82,7 +82,8 @@ fn weights_file() -> Vec<u8> {
 fn tiny_with_language() -> Model {
     let folder = tempfile::tempdir().unwrap();
     let (arpa, compact) = (folder.path().join("words.arpa"), folder.path().join("words.lm"));
-    fs::write(&arpa, "\\data\\\nngram 1=4\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\n-0.5\t</s>\n-0.5\ta\n\n\\end\\\n").unwrap();
+    fs::write(&arpa, "\\data\\\nngram 1=4\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\n-0.5\t</s>\n-0.5\ta\n\n\\end\\\n")
+        .unwrap();
     Compact::write(&arpa::read(&arpa).unwrap(), &compact).unwrap();
     let words = Arc::new(Compact::load(&compact).unwrap());
     let weights = LanguageWeights { weight: 0.25, word_bonus: -1.5 };

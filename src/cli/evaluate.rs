@@ -17,9 +17,10 @@ use dfcnn::dataset::manifest::Manifest;
 use dfcnn::dataset::text::{Dropped, Normalizer};
 use dfcnn::evaluate::calibration::Calibration;
 use dfcnn::evaluate::results::Results;
-use dfcnn::recognizer::{Engine, Options, Recognizer};
+use dfcnn::recognizer::{Options, Recognizer};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::backend::BackendChoice;
 use super::decoding::DecodingChoice;
 use super::interrupt::{self, Interrupted};
 use super::segments::SegmentChoice;
@@ -68,6 +69,8 @@ pub struct Arguments {
     decoding: DecodingChoice,
     #[command(flatten)]
     segments: SegmentChoice,
+    #[command(flatten)]
+    backend: BackendChoice,
 }
 
 /// What is asked for, and what of it cannot be done.
@@ -88,7 +91,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
         verbosity.note(format_args!("left out: {id}: {reason}"));
     }
     let mut decodings = arguments.decoding.decodings(&model, None)?;
-    let engine = Engine::new(&model)?;
+    let engine = arguments.backend.engine(&model, verbosity)?;
     let stop = interrupt::flag()?;
     let bar = if verbosity.quiet { ProgressBar::hidden() } else { ProgressBar::new(tasks.len() as u64) };
     let template = "{wide_bar} {human_pos} of {human_len} utterances, {eta} left";

@@ -18,6 +18,7 @@ use dfcnn::Error;
 use dfcnn::audio::capture::{BLOCK_S, Capture, Speed, Wanted};
 use dfcnn::recognizer::{Engine, Options, Recognizer};
 
+use super::backend::BackendChoice;
 use super::decoding::DecodingChoice;
 use super::interrupt;
 use super::output::{Form, Format, LayoutChoice, Output};
@@ -69,6 +70,8 @@ pub struct Arguments {
     segments: SegmentChoice,
     #[command(flatten)]
     layout: LayoutChoice,
+    #[command(flatten)]
+    backend: BackendChoice,
 }
 
 /// A speed as the command line has it.
@@ -97,7 +100,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     let options =
         Options { threads: arguments.threads.into(), decoding: Some(decoding), tentative: true, ..Options::default() };
     let options = arguments.segments.apply(options);
-    let engine = Engine::new(&model)?;
+    let engine = arguments.backend.engine(&model, verbosity)?;
     let mut recognizer = Recognizer::with_engine(&engine, &options)?;
     let rate_hz = recognizer.sample_rate_hz();
     let save = arguments.save.as_deref().map(|path| arguments.transcript(path)).transpose()?;

@@ -1,9 +1,12 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
 mod align;
+mod backend;
 mod decoding;
 mod devices;
+mod doctor;
 mod evaluate;
+mod export;
 mod inspect;
 pub mod interrupt;
 mod listen;
@@ -43,7 +46,9 @@ pub struct Cli {
 enum Command {
     Align(align::Arguments),
     Devices(devices::Arguments),
-    Evaluate(evaluate::Arguments),
+    Doctor(doctor::Arguments),
+    Evaluate(Box<evaluate::Arguments>),
+    Export(export::Arguments),
     Inspect(inspect::Arguments),
     Listen(Box<listen::Arguments>),
     Lm(lm::Arguments),
@@ -63,7 +68,9 @@ impl Cli {
         match self.command {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
             Command::Devices(arguments) => devices::run(&arguments),
+            Command::Doctor(arguments) => doctor::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
+            Command::Export(arguments) => export::run(&arguments, self.verbosity),
             Command::Inspect(arguments) => inspect::run(&arguments, &mut io::stdout().lock()),
             Command::Listen(arguments) => listen::run(&arguments, self.verbosity),
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),

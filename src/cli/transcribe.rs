@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use dfcnn::Error;
-use dfcnn::recognizer::{Engine, Options, Recognizer};
+use dfcnn::recognizer::{Options, Recognizer};
 
+use super::backend::BackendChoice;
 use super::decoding::DecodingChoice;
 use super::output::{Form, Format, LayoutChoice, Output};
 use super::segments::SegmentChoice;
@@ -59,6 +60,8 @@ pub struct Arguments {
     segments: SegmentChoice,
     #[command(flatten)]
     layout: LayoutChoice,
+    #[command(flatten)]
+    backend: BackendChoice,
 }
 
 /// Transcribes every file; one that cannot be read is reported, and the next one is taken.
@@ -69,7 +72,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     let decoding = arguments.decoding.decoding(&model, arguments.nbest)?;
     let options = Options { threads: arguments.threads.into(), decoding: Some(decoding), ..Options::default() };
     let options = arguments.segments.apply(options);
-    let engine = Engine::new(&model)?;
+    let engine = arguments.backend.engine(&model, verbosity)?;
     let recognizer = Recognizer::with_engine(&engine, &options)?;
     verbosity.note(recognizer.description());
     unreadable.into_iter().for_each(|error| report(error.into()));

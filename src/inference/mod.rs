@@ -1,8 +1,30 @@
 //! **Fast and streaming**: spectrogram frames in, log-probabilities out, no frame computed twice.
 
+mod engine;
 pub mod native;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
+
+use std::sync::Arc;
+
+pub use engine::{Backend, Compute, EngineKind, Prepared, prepare};
 
 use crate::Result;
+
+/// A network made ready to run. Its streams share it.
+pub trait Network: Send + Sync {
+    /// A stream that computes with `threads` threads.
+    ///
+    /// # Errors
+    /// When the stream cannot be set up.
+    fn session(self: Arc<Self>, threads: usize) -> Result<Box<dyn Session>>;
+
+    /// What runs, e.g. `native engine`.
+    fn engine(&self) -> String;
+
+    /// On what it runs, e.g. `avx2`.
+    fn device(&self) -> String;
+}
 
 /// One stream through a network.
 pub trait Session: Send {

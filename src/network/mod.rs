@@ -4,6 +4,7 @@ mod architecture;
 pub mod arithmetic;
 mod fold;
 mod layer;
+pub mod onnx;
 mod survey;
 mod weights;
 

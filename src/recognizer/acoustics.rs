@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Engine;
 use crate::Result;
 use crate::inference::Session;
-use crate::inference::native::NativeSession;
 use crate::spectrogram::Spectrogram;
 
 /// One stream of sound on its way to log-probabilities.
@@ -20,11 +19,11 @@ impl Acoustics {
     /// At the start of a stream, computing with `threads` threads.
     ///
     /// # Errors
-    /// When there cannot be so many threads.
+    /// When the engine cannot be set up, or there cannot be so many threads.
     pub fn new(engine: &Engine, threads: usize) -> Result<Self> {
         Ok(Self {
             spectrogram: Spectrogram::new(&engine.recipe.spectrogram, Some(engine.normalization.clone()))?,
-            session: Box::new(NativeSession::new(Arc::clone(&engine.network), threads)?),
+            session: Arc::clone(&engine.network).session(threads)?,
             frames: Vec::new(),
         })
     }

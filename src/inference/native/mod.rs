@@ -11,7 +11,7 @@ mod winograd;
 
 use std::sync::Arc;
 
-use super::Session;
+use super::{Network, Session};
 use crate::kernels::Kernels;
 use crate::network::{Architecture, FrameShape, Weights, fold_batch_norm};
 use crate::{Error, Result};
@@ -61,6 +61,20 @@ impl NativeNetwork {
     /// The instruction set that runs.
     pub fn instruction_set(&self) -> &'static str {
         self.kernels.name()
+    }
+}
+
+impl Network for NativeNetwork {
+    fn session(self: Arc<Self>, threads: usize) -> Result<Box<dyn Session>> {
+        Ok(Box::new(NativeSession::new(self, threads)?))
+    }
+
+    fn engine(&self) -> String {
+        "native engine".into()
+    }
+
+    fn device(&self) -> String {
+        self.instruction_set().into()
     }
 }
 
