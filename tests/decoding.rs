@@ -114,7 +114,7 @@ fn the_n_best_readings_as_json() {
     assert_eq!((alternatives.len(), &alternatives[0]["text"]), (3, &last["text"]));
     let numbers = |key: &str| alternatives.iter().map(|reading| reading[key].as_f64().unwrap()).collect::<Vec<_>>();
     assert!(numbers("score").is_sorted_by(|a, b| a >= b) && numbers("acoustic").iter().all(|&ln_p| ln_p < 0.0));
-    assert_eq!(numbers("language"), [0.0; 3]);
+    assert!(numbers("language").iter().all(|&ln_p| ln_p < 0.0), "the model's own language model is asked");
     let plain = dfcnn(&["transcribe", "--json", "--beam", "8", &path]);
     assert!(plain.code == Some(0) && !plain.stdout.contains("alternatives"), "{plain:?}");
 }

@@ -319,8 +319,8 @@ fn a_terminal_shows_the_words_as_they_come() {
     let text = transcribed(&path);
     let Some(shown) = on_terminal(&["listen", "--input", &path, "--speed", "2"], folder.path()) else { return };
     assert!(shown.contains(text.trim()) && shown.contains(" dB") && shown.contains("delay 0."), "{shown}");
-    let half: String = text.chars().take(text.len() / 2).collect();
-    assert!(shown.matches(half.trim()).count() > 2, "rewritten in place: {shown}");
+    let begin: String = text.chars().take(5).collect();
+    assert!(shown.matches(&begin).count() > 3, "rewritten in place: {shown}");
 }
 
 #[test]
