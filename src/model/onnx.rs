@@ -18,7 +18,7 @@ impl Model {
     /// `time`, delay and chunk rule.
     ///
     /// # Errors
-    /// As [`Model::check`], and [`Error::Network`] when there are too many weights for such a file.
+    /// As [`Model::check`], and [`Error::Network`](crate::Error::Network) when there are too many weights for such a file.
     pub fn to_onnx(&self, form: Form) -> Result<OnnxNetwork> {
         self.check()?;
         let metadata = |delay_steps| self.metadata(form, delay_steps);

@@ -1,7 +1,7 @@
 //! A clip as the network hears it, as a page to look at: one HTML file that needs nothing else.
 //!
 //! The page is `page.html` with its style and scripts, all plain source files beside this one. What it shows comes as JSON
-//! (a [`Scene`](scene)) and as one compressed run of bytes, to which the JSON refers.
+//! (a scene) and as one compressed run of bytes, to which the JSON refers.
 
 mod blob;
 mod scene;
