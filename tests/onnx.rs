@@ -239,7 +239,7 @@ mod with {
         let example =
             Command::new(python).arg(package("examples/onnx_stream.py")).arg(&file).arg(&clip).output().unwrap();
         assert!(example.status.success(), "{}", String::from_utf8_lossy(&example.stderr));
-        let ours = dfcnn(&["transcribe", "--engine", "native", &clip]).stdout;
+        let ours = dfcnn(&["transcribe", "--engine", "native", "--greedy", &clip]).stdout;
         assert_eq!(String::from_utf8_lossy(&example.stdout).trim(), String::from_utf8_lossy(&ours).trim());
     }
 
