@@ -247,7 +247,8 @@ fn clear_errors() {
     fs::write(at("noise.wav"), "no sound").unwrap();
     fs::write(at("cut.wav"), &fs::read(clip("harbour.wav")).unwrap()[..60_000]).unwrap();
     let clip = clip("harbour.wav");
-    let cases: [(&[&str], i32, &str); 9] = [
+    fs::copy(&clip, at("own.wav")).unwrap();
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["--input", &at("nothing.wav")], 1, "cannot read"),
         (&["--input", &at("noise.wav")], 1, "not a sound file"),
         (&["--input", &clip, "--speed", "0"], 1, "speed: 0"),
@@ -256,6 +257,7 @@ fn clear_errors() {
         (&["--input", &clip, "--save", &at("text.doc")], 2, "--save knows names that end in"),
         (&["--input", &clip, "--save", &at("no/folder/text.txt")], 1, "cannot write"),
         (&["--input", &clip, "--record", &at("no/folder/heard.wav")], 1, "cannot write"),
+        (&["--input", &at("own.wav"), "--record", &at("own.wav")], 2, "to another file"),
         (&["--input", &clip, "--tui"], 2, "needs a terminal"),
     ];
     for (arguments, code, problem) in cases {
@@ -265,6 +267,7 @@ fn clear_errors() {
             "{arguments:?}: {ran:?}"
         );
     }
+    assert_eq!(fs::read(at("own.wav")).unwrap(), fs::read(&clip).unwrap(), "not overwritten");
     let cut = run(&["listen", "--input", &at("cut.wav"), "--speed", "max"]);
     assert!(cut.code == Some(1) && cut.stderr.contains("cut off") && cut.stdout.len() > 10, "{cut:?}");
 }

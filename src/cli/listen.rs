@@ -95,6 +95,11 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     if arguments.tui && !on_terminal {
         return Err(usage("--tui needs a terminal").into());
     }
+    let outputs = [&arguments.record, &arguments.save].into_iter().flatten();
+    if let Some(path) = outputs.into_iter().find(|path| arguments.input.as_ref().is_some_and(|input| same(input, path)))
+    {
+        return Err(usage(format!("{} is what is to be heard; record and save to another file", path.display())).into());
+    }
     let model = arguments.model.load()?;
     let decoding = arguments.decoding.decoding(&model, None)?;
     let options =
@@ -124,6 +129,11 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
         View::Lines(Output::new(io::stdout(), "-", arguments.format(form))?)
     };
     Live { recognizer, capture, recording, save, view, verbosity, stop }.run()
+}
+
+/// Whether both names lead to one file, which writing would destroy before it is read.
+fn same(input: &Path, output: &Path) -> bool {
+    matches!((input.canonicalize(), output.canonicalize()), (Ok(input), Ok(output)) if input == output)
 }
 
 fn usage(problem: impl std::fmt::Display) -> clap::Error {
