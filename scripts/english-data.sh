@@ -2,7 +2,8 @@
 # Makes the spectrogram datasets of the English model: scripts/english-data.sh CORPUS OUT [HOURS]
 #
 # CORPUS is a folder with real speech (train.jsonl, dev.jsonl) and the synthesiser (synthesize.py, install-voices.sh, its
-# texts in ../text); OUT gets the voices, HOURS (32) of synthetic speech and the datasets short, synthetic, real and dev.
+# texts in ../text); OUT gets the voices, HOURS (32) of synthetic speech, 1.5 h of sounds in which nothing is said, and the
+# datasets short, synthetic, nonspeech, real and dev.
 # Everything can be stopped and run again.
 set -euo pipefail
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -20,11 +21,18 @@ speak() { # OUT HOURS SEED
 }
 speak "$out/speech/short" 3 1
 speak "$out/speech/synthetic" "$hours" 2
-prepare() { "$dfcnn" prepare "$1" --recipe "$project/models/architectures/residual.toml" --out "$2"; }
+[ -e "$out/nonspeech-sounds/music/manifest.jsonl" ] ||
+    "$out/voices/bin/python" "$project/benches/nonspeech.py" "$out/nonspeech-sounds" --minutes 15 --seed 20261123
+prepare() { # OUT MANIFEST…
+    local folder="$1"
+    shift
+    "$dfcnn" prepare "$@" --recipe "$project/models/architectures/residual.toml" --out "$folder"
+}
 # Piper's `joe` descends from a voice whose recordings are not free.
 for set in short synthetic; do
     grep -v '"speaker": "piper' "$out/speech/$set/manifest.jsonl" >"$out/speech/$set/free.jsonl"
-    prepare "$out/speech/$set/free.jsonl" "$out/$set"
+    prepare "$out/$set" "$out/speech/$set/free.jsonl"
 done
-prepare "$corpus/train.jsonl" "$out/real"
-prepare "$corpus/dev.jsonl" "$out/dev"
+prepare "$out/nonspeech" "$out"/nonspeech-sounds/*/manifest.jsonl
+prepare "$out/real" "$corpus/train.jsonl"
+prepare "$out/dev" "$corpus/dev.jsonl"

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dfcnn::Error;
 use dfcnn::ctc;
-use dfcnn::dataset::text::Normalizer;
+use dfcnn::dataset::text::{Dropped, Normalizer};
 use dfcnn::recognizer::{Acoustics, Engine};
 use dfcnn::transcript::{Event, Segment};
 
@@ -53,11 +53,13 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     let source = Source::file(&arguments.file);
     let named = |problem: &str| Error::data(&arguments.file, problem);
     let normalizer = Normalizer::new(&model.tokens);
-    let normal =
-        normalizer.normalize(&text).map_err(|reason| named(&format!("its text cannot be aligned: {reason}")))?;
+    let unfit = |reason: Dropped| named(&format!("its text cannot be aligned: {reason}"));
+    let normal = normalizer.normalize(&text).map_err(unfit)?;
+    if normal.is_empty() {
+        return Err(unfit(Dropped::Empty).into());
+    }
     verbosity.note(format_args!("aligned text: {normal}"));
-    let labels =
-        normalizer.encode(&normal).map_err(|reason| named(&format!("its text cannot be aligned: {reason}")))?;
+    let labels = normalizer.encode(&normal).map_err(unfit)?;
 
     let mut acoustics = Acoustics::new(&engine, arguments.threads.into())?;
     let mut sound = source.open(engine.clock().sample_rate_hz)?;

@@ -81,10 +81,11 @@ impl Normalizer {
     }
 
     /// The text in the vocabulary's case and characters, words parted by single spaces: typographic apostrophes become
-    /// plain ones, hyphens spaces, and punctuation that the vocabulary lacks goes away.
+    /// plain ones, hyphens spaces, and punctuation that the vocabulary lacks goes away. An empty text stays empty: it says
+    /// that nothing is spoken, as in noise or music.
     ///
     /// # Errors
-    /// When a digit or another character that would be spoken is not in the vocabulary, or nothing is left.
+    /// When a digit or another character that would be spoken is not in the vocabulary, or nothing is left of a text.
     pub fn normalize(&self, text: &str) -> Result<String, Dropped> {
         let cased = match self.case {
             Case::Lower => text.to_lowercase(),
@@ -109,7 +110,7 @@ impl Normalizer {
         let words: Vec<&str> =
             normal.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).collect();
         let normal = words.join(if self.spaces { " " } else { "" });
-        if normal.is_empty() { Err(Dropped::Empty) } else { Ok(normal) }
+        if normal.is_empty() && !text.trim().is_empty() { Err(Dropped::Empty) } else { Ok(normal) }
     }
 
     /// The token ids of normalised text, at each place the longest token that fits.
@@ -117,7 +118,7 @@ impl Normalizer {
     /// # Errors
     /// When no token begins with what comes next.
     pub fn encode(&self, normal: &str) -> Result<Vec<u32>, Dropped> {
-        let text = if self.leading_space { format!(" {normal}") } else { normal.to_owned() };
+        let text = if self.leading_space && !normal.is_empty() { format!(" {normal}") } else { normal.to_owned() };
         let mut ids = Vec::with_capacity(text.len());
         let mut rest = text.as_str();
         while let Some(next) = rest.chars().next() {
@@ -263,7 +264,8 @@ mod tests {
             ("you & me", Err(Dropped::Character('&'))),
             ("...", Err(Dropped::Empty)),
             ("'", Err(Dropped::Empty)),
-            ("", Err(Dropped::Empty)),
+            ("", Ok("")),
+            (" \t", Ok("")),
         ] {
             assert_eq!(lower.normalize(text).as_deref(), normal.as_ref().copied(), "{text}");
         }

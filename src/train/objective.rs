@@ -2,12 +2,16 @@
 //!
 //! What is minimised is the loss per label: the sum over all utterances, divided by the number of all their labels. So
 //! every label counts the same, in short and in long utterances, and the gradient's norm does not depend on how much
-//! sound a batch holds.
+//! sound a batch holds. An utterance in which nothing is said counts as if it were speech of
+//! its length.
 
 use rayon::prelude::*;
 
 use crate::ctc::loss::{CtcLoss, NoLoss};
 use crate::layers::Images;
+
+/// English speech has about so many output steps of 40 ms for each letter.
+const STEPS_PER_LABEL: usize = 2;
 
 /// What came of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -16,9 +20,9 @@ pub struct Outcome {
     pub loss: f64,
     /// Utterances that have a loss.
     pub utterances: usize,
-    /// Labels of them.
+    /// Labels of them, and what utterances in which nothing is said count for.
     pub labels: usize,
-    /// Utterances of which the best path is nothing but blanks.
+    /// Utterances that say something and of which the best path is nothing but blanks.
     pub empty: usize,
     /// Whether everything was finite.
     pub finite: bool,
@@ -78,7 +82,11 @@ impl Objective {
                     if smoothing > 0.0 && loss.is_ok() {
                         smooth(log_probs, classes, smoothing, gradient);
                     }
-                    (loss, labels.len(), log_probs.chunks_exact(classes).all(|row| is_greatest(row, blank)))
+                    let mute = log_probs.chunks_exact(classes).all(|row| is_greatest(row, blank));
+                    let silent = labels.is_empty();
+                    let weight =
+                        if silent { (log_probs.len() / classes / STEPS_PER_LABEL).max(1) } else { labels.len() };
+                    (loss, weight, mute && !silent)
                 },
             )
             .collect();
@@ -118,6 +126,23 @@ fn is_greatest(row: &[f32], class: u32) -> bool {
 mod tests {
     use super::*;
     use crate::network::FrameShape;
+
+    #[test]
+    fn an_utterance_in_which_nothing_is_said_counts_as_speech_of_its_length() {
+        let (classes, shape) = (3, FrameShape { frequency: 1, channels: 3 });
+        let mut objective = Objective::new(0, 0.0);
+        let uniform = |lengths: Vec<usize>| {
+            let len = lengths.iter().sum::<usize>() * classes;
+            Images::new(shape, lengths, vec![-(classes as f32).ln(); len])
+        };
+        let outcome = objective.evaluate(&uniform(vec![10, 6]), &[vec![], vec![1, 2, 1]]);
+        assert_eq!((outcome.utterances, outcome.labels, outcome.empty), (2, 10 / STEPS_PER_LABEL + 3, 1));
+        // Blank is less likely than it should be, everything else more.
+        let expected = [-2.0, 1.0, 1.0].map(|g| g / 3.0 / outcome.labels as f32);
+        let silent = objective.gradient[..10 * classes].chunks(classes);
+        assert!(silent.flat_map(|row| row.iter().zip(expected)).all(|(g, expected)| (g - expected).abs() < 1e-6));
+        assert_eq!(objective.evaluate(&uniform(vec![1]), &[vec![]]).labels, 1);
+    }
 
     /// Finite differences of the smoothed loss.
     #[test]

@@ -7,6 +7,7 @@ pub mod deconvnet;
 pub mod occlusion;
 pub mod page;
 pub mod receptive_field;
+pub mod strongest;
 
 #[cfg(test)]
 mod tests;

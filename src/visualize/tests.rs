@@ -7,9 +7,10 @@ use super::activations::{Unit, activations};
 use super::deconvnet::project;
 use super::occlusion::{Patch, Target, occlusion};
 use super::receptive_field::fields;
+use super::strongest::{Hit, Strongest, window};
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
-use crate::network::{Architecture, FrameShape, NamedLayer, Tensor, Weights};
+use crate::network::{Architecture, FrameShape, NamedLayer, Tensor, Weights, fold_batch_norm};
 use crate::random::Random;
 
 #[derive(serde::Deserialize)]
@@ -255,4 +256,45 @@ fn fields_are_what_is_seen() {
         assert_eq!((extent(0), extent(1)), (times, bins), "{path}");
     }
     assert_eq!(fields(&architecture, 2)[2], None, "the sum is behind its branch");
+}
+
+/// The strongest nine are those of a sort of everything, and cut out to what they see they are as strong.
+#[test]
+fn the_strongest_are_those_of_brute_force_and_stand_alone() {
+    let model = Model::embedded().unwrap();
+    let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights).unwrap();
+    let mut network = OpenNetwork::new(&architecture, &weights, 2).unwrap();
+    let clips: Vec<Images> = (0..12).map(|seed| noise(80, 90 + 17 * seed as usize, seed)).collect();
+    let mut strongest = Strongest::new(&architecture, 9);
+    let mut all: Vec<Vec<Vec<Hit>>> = Vec::new();
+    for (clip, image) in clips.iter().enumerate() {
+        network.forward(image);
+        let maps = activations(&network);
+        strongest.look(clip, &maps);
+        all.resize(maps.len(), Vec::new());
+        for (map, all) in maps.iter().zip(&mut all) {
+            all.resize(map.layer.output.channels, Vec::new());
+            for (channel, all) in all.iter_mut().enumerate() {
+                let unit = map.strongest(channel).unwrap();
+                all.push(Hit { clip, unit, value: map.at(unit) });
+            }
+        }
+    }
+    for (line, layer) in architecture.summary().iter().enumerate() {
+        let field = fields(&architecture, line)[0].unwrap();
+        for (channel, mut all) in std::mem::take(&mut all[line]).into_iter().enumerate() {
+            all.retain(|hit| hit.value > 0.0);
+            all.sort_by(|a, b| b.value.total_cmp(&a.value));
+            all.truncate(9);
+            assert_eq!(strongest.of(line, channel), all, "{} {channel}", layer.path);
+            let Some(hit) = all.first().filter(|_| channel % 40 == 0) else { continue };
+            let image = &clips[hit.clip];
+            let seen = window(&field, hit.unit, image.lengths[0], architecture.time_stride()).unwrap();
+            let first = *seen.start();
+            network.forward(&self::image(80, image.values[first * 80..(seen.end() + 1) * 80].to_vec()));
+            let unit = Unit { step: hit.unit.step - first / layer.time.stride, ..hit.unit };
+            let value = activations(&network)[line].at(unit);
+            assert!((value - hit.value).abs() <= 1e-4 * hit.value.abs().max(1.0), "{} {channel}: {value}", layer.path);
+        }
+    }
 }

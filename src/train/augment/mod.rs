@@ -44,9 +44,9 @@ pub struct Augmentation {
 impl Default for Augmentation {
     fn default() -> Self {
         Self {
-            tempo: (0.5, 0.85..1.2),
-            vocal_tract: (0.5, 0.85..1.2),
-            gain_db: (1.0, -15.0..15.0),
+            tempo: (1.0, 0.8..1.25),
+            vocal_tract: (1.0, 0.8..1.25),
+            gain_db: (1.0, -35.0..15.0),
             tilt_db: (0.5, -4.0..4.0),
             telephone: 0.1,
             codec_db: (0.1, 6.0..20.0),
