@@ -167,17 +167,19 @@ def main():
         random = np.random.default_rng([arguments.seed, number])
         folder = os.path.join(arguments.out, name)
         os.makedirs(folder, exist_ok=True)
+        left, entries = arguments.minutes * 60, []
+        while left > 0:
+            seconds = random.uniform(2, 20)
+            sound = make(int(seconds * RATE), random)
+            peak_db = random.uniform(-75, -45) if name == "silence" else random.choice([random.uniform(-60, -20), random.uniform(-20, -1)])
+            sound = sound / (np.max(np.abs(sound)) + 1e-9) * 10 ** (peak_db / 20)
+            file = f"{len(entries):04}.wav"
+            soundfile.write(os.path.join(folder, file), sound, RATE, subtype="PCM_16")
+            entries.append({"audio_filepath": file, "duration": round(len(sound) / RATE, 3), "text": "", "source": name})
+            left -= seconds
+        # Last, so that a manifest is there only when its sounds are.
         with open(os.path.join(folder, "manifest.jsonl"), "w", encoding="utf-8") as manifest:
-            left, clip = arguments.minutes * 60, 0
-            while left > 0:
-                seconds = random.uniform(2, 20)
-                sound = make(int(seconds * RATE), random)
-                peak_db = random.uniform(-75, -45) if name == "silence" else random.choice([random.uniform(-60, -20), random.uniform(-20, -1)])
-                sound = sound / (np.max(np.abs(sound)) + 1e-9) * 10 ** (peak_db / 20)
-                soundfile.write(os.path.join(folder, f"{clip:04}.wav"), sound, RATE, subtype="PCM_16")
-                entry = {"audio_filepath": f"{clip:04}.wav", "duration": round(len(sound) / RATE, 3), "text": "", "source": name}
-                manifest.write(json.dumps(entry) + "\n")
-                left, clip = left - seconds, clip + 1
+            manifest.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
 if __name__ == "__main__":
