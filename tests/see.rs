@@ -1,32 +1,13 @@
-//! `dfcnn see`: the page, used in a browser.
-//!
-//! The browser is a headless Chromium, told what to do by a script that is put into the page and writes what it found into
-//! the document; `--dump-dom` then prints that. Without Chromium the test says so and passes.
+//! `dfcnn see`: the pages, used in a browser.
+
+mod browser;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
-
-/// Collects what goes wrong, from before the page's own script.
-const LISTEN: &str = r#"<script>
-const wrong = [];
-addEventListener("error", event => wrong.push(event.message));
-addEventListener("unhandledrejection", event => wrong.push(String(event.reason)));
-addEventListener("securitypolicyviolation", event => wrong.push(event.blockedURI));
-console.error = console.warn = (...words) => wrong.push(words.join(" "));
-</script>"#;
-
 /// Uses the page as people do.
-const USE: &str = r##"<script>
-(async () => {
-  const all = selector => [...document.querySelectorAll(selector)], one = selector => document.querySelector(selector);
-  const pause = () => new Promise(done => setTimeout(done, 30));
-  const key = name => document.body.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
-  const found = {};
-  for (let n = 0; n < 300 && !document.documentElement.dataset.ready; n++) await pause();
-  found.ready = document.documentElement.dataset.ready;
+const USE: &str = r##"
   found.heard = one("#transcript").textContent;
   found.painted = all(".lane canvas").every(canvas => canvas.width > 0 && canvas.clientWidth > 0);
   found.named = all("button, input, [role=img]").every(part => part.textContent || part.ariaLabel || part.labels?.length);
@@ -63,16 +44,7 @@ const USE: &str = r##"<script>
   one("#seek").value = .15;
   one("#seek").dispatchEvent(new Event("input"));
   found.cursor = +document.documentElement.style.getPropertyValue("--t");
-  found.wrong = wrong;
-  document.body.append(Object.assign(document.createElement("pre"), { id: "found", textContent: btoa(unescape(encodeURIComponent(JSON.stringify(found)))) }));
-})().catch(error => document.body.append(Object.assign(document.createElement("pre"), { id: "found", textContent: btoa(error.stack) })));
-</script></body>"##;
-
-fn chromium() -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&folders).flat_map(|folder| names.map(|name| folder.join(name))).find(|path| path.is_file())
-}
+"##;
 
 /// The page about the beginning of a recording.
 fn page(folder: &Path) -> String {
@@ -90,34 +62,13 @@ fn page(folder: &Path) -> String {
     fs::read_to_string(out).unwrap()
 }
 
-/// What the script found, at a window of some size.
-fn used(chromium: &Path, folder: &Path, page: &str, size: &str) -> Value {
-    let path = folder.join("used.html");
-    let page = page.replacen("<style>", &format!("{LISTEN}<style>"), 1);
-    let (before, after) = page.rsplit_once("</body>").unwrap();
-    fs::write(&path, format!("{before}{USE}{after}")).unwrap();
-    let mut command = Command::new(chromium);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--dump-dom"]);
-    command.arg("--virtual-time-budget=20000").arg(format!("--window-size={size}"));
-    command.arg(format!("--user-data-dir={}", folder.join("profile").display()));
-    let dom = command.arg(&path).output().unwrap().stdout;
-    let dom = String::from_utf8_lossy(&dom);
-    let (_, found) = dom.split_once("<pre id=\"found\">").expect("the script ends");
-    let found = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, found.split_once('<').unwrap().0).unwrap();
-    // What is no JSON is the script's own error.
-    serde_json::from_slice(&found).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&found)))
-}
-
 #[test]
 fn the_page_can_be_used() {
-    let Some(chromium) = chromium() else {
-        eprintln!("skipped: no chromium to open the page with; install Debian's package chromium");
-        return;
-    };
+    let Some(chromium) = browser::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     let page = page(folder.path());
     for size in ["1280,800", "390,844"] {
-        let found = used(&chromium, folder.path(), &page, size);
+        let found = browser::used(&chromium, folder.path(), &page, size, USE);
         let text = |name: &str| found[name].as_str().unwrap_or_else(|| panic!("{name}: {found}"));
         let is = |name: &str| assert_eq!(found[name], true, "{name} at {size}: {found}");
         assert_eq!(found["wrong"], serde_json::json!([]), "at {size}");

@@ -54,7 +54,7 @@ enum Command {
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
     Report(report::Arguments),
-    See(see::Arguments),
+    See(Box<see::Arguments>),
     Train(Box<train::Arguments>),
     Transcribe(Box<transcribe::Arguments>),
 }
@@ -76,7 +76,7 @@ impl Cli {
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
-            Command::See(arguments) => see::run(&arguments, self.verbosity),
+            Command::See(arguments) => see::run(&arguments, self.verbosity, report),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),
             Command::Transcribe(arguments) => transcribe::run(&arguments, self.verbosity, report),
         }

@@ -1,41 +1,48 @@
-//! `dfcnn see`: what the network makes of a recording, as a page to look at.
+//! `dfcnn see`: what the network makes of a recording, or what its filters love, as a page to look at.
+
+mod filters;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use dfcnn::model::Model;
 use dfcnn::visualize::page::{self, Clip, MOST_SECONDS};
 use dfcnn::{Error, atomic_file};
 
 use super::progress::Progress;
 use super::sources::Source;
-use super::{ModelChoice, Verbosity, threads};
+use super::{ModelChoice, Report, Verbosity, interrupt, threads};
+use filters::FilterChoice;
 
-/// Write a page that shows what the network makes of a recording, layer by layer, and why it heard each letter.
+/// Write a page that shows what the network makes of a recording, layer by layer, and why it heard each letter; or, with
+/// --filters, what each filter answers to most in a data set.
 ///
-/// The page is one HTML file that needs no network. It holds at most 20 s of sound.
+/// The page is one HTML file that needs no network. Of a recording it holds at most 20 s.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A recording
-    #[arg(value_name = "AUDIO")]
-    file: PathBuf,
+    #[arg(value_name = "AUDIO", required_unless_present = "filters", conflicts_with = "filters")]
+    file: Option<PathBuf>,
     /// The page
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Where the piece to look at starts, in seconds
-    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds, conflicts_with = "filters")]
     from: f64,
     /// Where it ends, in seconds [default: the recording's end]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, conflicts_with = "filters")]
     to: Option<f64>,
     /// Do not cover the spectrogram patch by patch, which is most of the work
-    #[arg(long)]
+    #[arg(long, conflicts_with = "filters")]
     no_occlusion: bool,
     /// Threads that compute [default: as many as there are cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     #[command(flatten)]
     model: ModelChoice,
+    #[command(flatten)]
+    filters: FilterChoice,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -45,27 +52,39 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads the piece, looks at it, writes the page.
-pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
+/// Reads what there is to look at, looks at it, writes the page.
+pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyhow::Result<()> {
     let model = arguments.model.load()?;
-    let samples = arguments.samples(model.spectrogram.sample_rate_hz)?;
-    let name = arguments.file.file_name().unwrap_or(arguments.file.as_os_str()).to_string_lossy();
-    let clip = Clip { name: &name, samples: &samples, from_s: arguments.from };
-    let options = page::Options { threads: threads(arguments.threads), occlusion: !arguments.no_occlusion };
-    let progress = Progress::share(&name, verbosity.quiet);
-    let page = page::page(&model, clip, options, |share| progress.set(share))?;
+    let page = match &arguments.file {
+        Some(file) => arguments.page(&model, file, verbosity)?,
+        None => {
+            let stop = interrupt::flag()?;
+            arguments.filters.page(&model, threads(arguments.threads), verbosity, report, &stop)?
+        }
+    };
     atomic_file::write(&arguments.out, |file| file.write_all(page.as_bytes()))?;
-    verbosity.warn(format_args!("wrote {}", arguments.out.display()));
+    let megabytes = page.len() as f64 / 1e6;
+    verbosity.warn(format_args!("wrote {} ({megabytes:.1} MB)", arguments.out.display()));
     Ok(())
 }
 
 impl Arguments {
+    /// The page about a recording.
+    fn page(&self, model: &Model, file: &Path, verbosity: Verbosity) -> anyhow::Result<String> {
+        let samples = self.samples(file, model.spectrogram.sample_rate_hz)?;
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        let clip = Clip { name: &name, samples: &samples, from_s: self.from };
+        let options = page::Options { threads: threads(self.threads), occlusion: !self.no_occlusion };
+        let progress = Progress::share(&name, verbosity.quiet);
+        Ok(page::page(model, clip, options, |share| progress.set(share))?)
+    }
+
     /// The samples from `from` to `to`; what lies before is read and dropped.
-    fn samples(&self, rate_hz: u32) -> anyhow::Result<Vec<f32>> {
+    fn samples(&self, file: &Path, rate_hz: u32) -> anyhow::Result<Vec<f32>> {
         let at = |seconds: f64| (seconds * f64::from(rate_hz)).round() as u64;
         let (first, last) = (at(self.from), self.to.map(at));
         let most = at(self.from + MOST_SECONDS);
-        let mut sound = Source::file(&self.file).open(rate_hz)?;
+        let mut sound = Source::file(file).open(rate_hz)?;
         let (mut piece, mut samples, mut heard) = (Vec::new(), Vec::new(), 0u64);
         while last.is_none_or(|last| heard < last) && sound.read(&mut piece)? > 0 {
             let end = heard + piece.len() as u64;
@@ -78,12 +97,12 @@ impl Arguments {
                 let problem = format!(
                     "lasts longer than the {MOST_SECONDS} s that a page can show; choose a piece with --from and --to"
                 );
-                return Err(Error::audio(&self.file, problem).into());
+                return Err(Error::audio(file, problem).into());
             }
         }
         if samples.is_empty() {
             let problem = format!("there is no sound from {} s on; change --from or --to", self.from);
-            return Err(Error::audio(&self.file, problem).into());
+            return Err(Error::audio(file, problem).into());
         }
         Ok(samples)
     }

@@ -136,6 +136,9 @@ struct Settings {
     /// Minutes between checkpoints [default: 5]
     #[arg(long, value_name = "MINUTES", conflicts_with = "resume")]
     checkpoint_minutes: Option<f64>,
+    /// Keep the network after 50, 100, 200, 400 … steps in RUN/history, for `dfcnn see --filters … --evolution`
+    #[arg(long, conflicts_with = "resume")]
+    history: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -272,6 +275,7 @@ impl Settings {
         set(&mut config.augment_after, self.augment_after);
         set(&mut config.evaluate_minutes, self.evaluate_minutes);
         set(&mut config.checkpoint_minutes, self.checkpoint_minutes);
+        config.history = self.history;
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Config {
     pub evaluate_minutes: f64,
     /// Minutes from one checkpoint to the next: what `kill -9` can cost.
     pub checkpoint_minutes: f64,
+    /// Whether bundles of the network at ever longer intervals are kept, to see how it came to what it is.
+    #[serde(default)]
+    pub history: bool,
     /// What is trained on.
     pub sources: Vec<Source>,
     /// Folders of the datasets to validate with.
@@ -108,6 +111,7 @@ impl Config {
             augment_after: 1.0,
             evaluate_minutes: 15.0,
             checkpoint_minutes: 5.0,
+            history: false,
             sources,
             dev: Vec::new(),
         }

@@ -5,6 +5,7 @@
 //! run/checkpoints/       last and previous, from which the run resumes
 //! run/best/              the bundle with the lowest character error in validation
 //! run/last/              the bundle at the end, or where the run was stopped
+//! run/history/           if wanted, the bundles after 50, 100, 200, 400 … steps
 //! run/metrics.jsonl      what happened
 //! ```
 
@@ -328,6 +329,9 @@ impl Trainer {
             if skipped_in_a_row == MOST_SKIPPED {
                 return Err(self.diverged());
             }
+            if self.config.history && !step.skipped && is_kept(self.state.steps) {
+                self.save_model(&format!("history/{:08}", self.state.steps), observe)?;
+            }
             if self.state.minutes - evaluated >= self.config.evaluate_minutes && !step.skipped {
                 self.evaluate(stop, observe)?;
                 self.state.minutes = minutes_before + begin.elapsed().as_secs_f64() / 60.0;
@@ -441,6 +445,11 @@ impl Trainer {
         observe(Event::Model(&folder));
         Ok(())
     }
+}
+
+/// Whether the history has a bundle after `steps`: most is learnt early.
+fn is_kept(steps: u64) -> bool {
+    steps.is_multiple_of(50) && (steps / 50).is_power_of_two()
 }
 
 /// The filters of the first layer, if it is a convolution that a screen can show.

@@ -4,6 +4,7 @@
 
 pub mod activations;
 pub mod deconvnet;
+pub mod gallery;
 pub mod occlusion;
 pub mod page;
 pub mod receptive_field;

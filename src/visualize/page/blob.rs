@@ -90,7 +90,7 @@ pub fn short(value: f32) -> f32 {
 }
 
 /// A signed image in which most is nothing: only the frames that hold something are kept.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Signed {
     /// `[bins, frames]`
     place: Place,

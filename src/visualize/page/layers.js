@@ -161,25 +161,7 @@ function showFilter(index, filter, button) {
     element("p", { className: "quiet", textContent: `${+valueOf(stage, filter, 255).toPrecision(3)} at ${moment(step * stepSeconds(stage))}` }),
     element("h4", { textContent: `Strongest patch: ${moment(from)} to ${moment(to)}, ${scene.centres_hz[bins[0]]} to ${scene.centres_hz[bins[1]]} Hz` }),
     element("div", { className: "patch" }, patch, play),
-    ...weights(stage, filter));
+    ...stage.filters ? [element("h4", { textContent: weightsTitle(stage.filters) }), element("div", { className: "weights" }, ...weights(stage.filters, filter))] : []);
   panel.hidden = false;
   panel.scrollTop = 0;
-}
-
-/** The taps of a filter over the inputs that it weighs most. */
-function weights(stage, filter) {
-  const kernel = stage.filters;
-  if (!kernel) return [];
-  const [times, frequencies] = kernel.kernel, taps = times * frequencies;
-  const channels = words(kernel.channels).subarray(filter * kernel.shown, (filter + 1) * kernel.shown);
-  const levels = at(kernel.taps).subarray(filter * kernel.shown * taps, (filter + 1) * kernel.shown * taps);
-  const pictures = Array.from(channels, (input, n) => {
-    const canvas = paint(element("canvas", { role: "img" }), frequencies, times, (row, column) => levels[n * taps + column * frequencies + row], signed);
-    canvas.setAttribute("aria-label", `Weights over input ${input}: ${times} frames × ${frequencies} bins`);
-    const cell = kernel.inputs === 1 ? 28 : 14;
-    canvas.style.cssText = `width:${cell * times}px;height:${cell * frequencies}px`;
-    return element("figure", {}, canvas, element("figcaption", { textContent: kernel.inputs === 1 ? "spectrogram" : `input ${input}` }));
-  });
-  const which = kernel.inputs > kernel.shown ? ` over the ${kernel.shown} of ${kernel.inputs} inputs that weigh most` : "";
-  return [element("h4", { textContent: `Weights${which}: orange excites, blue inhibits` }), element("div", { className: "weights" }, ...pictures)];
 }

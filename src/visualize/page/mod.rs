@@ -3,29 +3,35 @@
 //! The page is `page.html` with its style and scripts, all plain source files beside this one. What it shows comes as JSON
 //! (a scene) and as one compressed run of bytes, to which the JSON refers.
 
-mod blob;
+pub(super) mod blob;
 mod scene;
-mod stages;
+pub(super) mod stages;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
 
 use crate::model::Model;
 use crate::{Error, Result};
+use blob::Blob;
 
-const TEMPLATE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
-/// One script: its parts share their names.
-const SCRIPTS: [&str; 8] = [
-    include_str!("data.js"),
-    include_str!("colour.js"),
-    include_str!("sound.js"),
-    include_str!("timeline.js"),
-    include_str!("layers.js"),
-    include_str!("letters.js"),
-    include_str!("figure.js"),
-    include_str!("main.js"),
-];
+const TEMPLATE: Template = Template {
+    html: include_str!("page.html"),
+    style: include_str!("page.css"),
+    scripts: &[
+        include_str!("data.js"),
+        include_str!("clip.js"),
+        include_str!("colour.js"),
+        include_str!("wav.js"),
+        include_str!("sound.js"),
+        include_str!("timeline.js"),
+        include_str!("weights.js"),
+        include_str!("layers.js"),
+        include_str!("letters.js"),
+        include_str!("figure.js"),
+        include_str!("main.js"),
+    ],
+};
 
 /// The longest clip that a page can hold, in seconds.
 pub const MOST_SECONDS: f64 = 20.0;
@@ -61,16 +67,49 @@ pub fn page(model: &Model, clip: Clip<'_>, options: Options, progress: impl FnMu
         let problem = format!("{seconds:.1} s of sound; a page holds at most {MOST_SECONDS} s, choose a piece of it");
         return Err(Error::setting("clip", problem));
     }
-    let (scene, bytes) = scene::scene(model, clip, options, progress)?;
-    let json = serde_json::to_string(&scene).map_err(|error| Error::setting("clip", error.to_string()))?;
-    let parts = [
-        ("{{style}}", STYLE.to_owned()),
-        ("{{script}}", SCRIPTS.join("\n")),
-        // Nothing in the data may end the script that holds it.
-        ("{{scene}}", json.replace('<', "\\u003c")),
-        ("{{bytes}}", BASE64_STANDARD.encode(bytes)),
-    ];
-    Ok(filled(TEMPLATE, &parts))
+    let (scene, blob) = scene::scene(model, clip, options, progress)?;
+    TEMPLATE.filled(&scene, blob)
+}
+
+/// A page without its data.
+pub(super) struct Template {
+    pub html: &'static str,
+    pub style: &'static str,
+    /// One script: its parts share their names.
+    pub scripts: &'static [&'static str],
+}
+
+impl Template {
+    /// The page about `scene`, which refers to the bytes of `blob`.
+    pub fn filled(&self, scene: &impl Serialize, blob: Blob) -> Result<String> {
+        let json = serde_json::to_string(scene).map_err(|error| Error::setting("page", error.to_string()))?;
+        let parts = [
+            ("{{style}}", self.style.to_owned()),
+            ("{{script}}", self.scripts.join("\n")),
+            // Nothing in the data may end the script that holds it.
+            ("{{scene}}", json.replace('<', "\\u003c")),
+            ("{{bytes}}", BASE64_STANDARD.encode(blob.compressed())),
+        ];
+        Ok(filled(self.html, &parts))
+    }
+
+    /// No request leaves the page: everything is in it.
+    #[cfg(test)]
+    pub fn assert_needs_nothing_else(&self) {
+        for mark in ["{{style}}", "{{script}}", "{{scene}}", "{{bytes}}"] {
+            assert_eq!(self.html.matches(mark).count(), 1, "{mark}");
+        }
+        for text in self.scripts.iter().chain([&self.html, &self.style]) {
+            for outside in ["src=", "href=", "url(", "@import", "fetch(", "XMLHttpRequest", "import(", "://"] {
+                assert!(!text.contains(outside), "{outside}");
+            }
+        }
+    }
+}
+
+/// What a token is, by class; the blank is empty.
+pub(super) fn tokens(model: &Model) -> Vec<String> {
+    (0..model.tokens.len() as u32).map(|id| model.tokens.piece(id).unwrap_or_default()).collect()
 }
 
 /// `template` with each mark replaced once; what stands in for a mark is not searched for others.
@@ -103,7 +142,7 @@ mod tests {
     #[test]
     fn the_page_holds_the_clip() {
         let page = made(0.5, true).unwrap();
-        assert_eq!(page.matches("</script>").count(), TEMPLATE.matches("</script>").count());
+        assert_eq!(page.matches("</script>").count(), TEMPLATE.html.matches("</script>").count());
         let (_, scene) = page.split_once("<script id=\"scene\" type=\"application/json\">").unwrap();
         let scene: serde_json::Value = serde_json::from_str(scene.split_once("</script>").unwrap().0).unwrap();
         assert_eq!(scene["name"], "a </script><b>{{bytes}} clip");
@@ -119,16 +158,8 @@ mod tests {
         assert!(made(0.01, false).unwrap_err().to_string().contains("too short"));
     }
 
-    /// No request leaves the page: everything is in it.
     #[test]
     fn the_page_needs_nothing_else() {
-        for mark in ["{{style}}", "{{script}}", "{{scene}}", "{{bytes}}"] {
-            assert_eq!(TEMPLATE.matches(mark).count(), 1, "{mark}");
-        }
-        for text in SCRIPTS.iter().chain([&TEMPLATE, &STYLE]) {
-            for outside in ["src=", "href=", "url(", "@import", "fetch(", "XMLHttpRequest", "import(", "://"] {
-                assert!(!text.contains(outside), "{outside}");
-            }
-        }
+        TEMPLATE.assert_needs_nothing_else();
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::blob::{Blob, Levels, Place, Signed, level, range, short, signed_level};
 use super::stages::{Filters, Stage, stages};
-use super::{Clip, Options};
+use super::{Clip, Options, tokens};
 use crate::ctc::{Emission, GreedyDecoder, words};
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
@@ -124,13 +124,8 @@ struct WordLine {
     confidence: f32,
 }
 
-/// What the page shows of `clip`, and the bytes that go with it.
-pub fn scene(
-    model: &Model,
-    clip: Clip<'_>,
-    options: Options,
-    mut progress: impl FnMut(f64),
-) -> Result<(Scene, Vec<u8>)> {
+/// What the page shows of `clip`, and the numbers that go with it.
+pub fn scene(model: &Model, clip: Clip<'_>, options: Options, mut progress: impl FnMut(f64)) -> Result<(Scene, Blob)> {
     let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights)?;
     let mut network = OpenNetwork::new(&architecture, &weights, options.threads)?;
     let (clock, bins) = (model.spectrogram.clock(), model.spectrogram.bins());
@@ -195,7 +190,7 @@ pub fn scene(
         centres_hz: model.spectrogram.centres_hz().iter().map(|hz| hz.round()).collect(),
         image: blob.add((0..bins).flat_map(by_bin)),
         stages,
-        tokens: (0..classes as u32).map(|id| model.tokens.piece(id).unwrap_or_default()).collect(),
+        tokens: tokens(model),
         log_probs: blob.add((0..classes).flat_map(by_class)),
         least_log_prob: LEAST_LOG_PROB,
         steps: log_probs.len() / classes,
@@ -206,7 +201,7 @@ pub fn scene(
             .collect(),
         patch,
     };
-    Ok((scene, blob.compressed()))
+    Ok((scene, blob))
 }
 
 /// The tokens of the best path.
