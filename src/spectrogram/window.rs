@@ -16,7 +16,7 @@ pub enum Window {
 
 impl Window {
     /// The window's values, `[samples]`.
-    pub(super) fn coefficients(self, samples: usize) -> Vec<f32> {
+    pub fn coefficients(self, samples: usize) -> Vec<f32> {
         let offset = match self {
             Self::Hann => 0.5,
             Self::Hamming => 0.54,

@@ -5,6 +5,8 @@
 pub mod activations;
 pub mod deconvnet;
 pub mod gallery;
+pub mod griffin_lim;
+pub mod imagine;
 pub mod occlusion;
 pub mod page;
 pub mod receptive_field;

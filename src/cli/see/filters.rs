@@ -31,6 +31,9 @@ pub struct FilterChoice {
     /// Patches to show of each filter, each from another utterance
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=99), conflicts_with = "file")]
     patches: u16,
+    /// Imagine for each filter what it would answer to most, and how that would sound; a second of work a filter
+    #[arg(long, conflicts_with = "file")]
+    imagine: bool,
     /// The same network at earlier times of its training, the earliest first: how a filter came to what it is
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with = "file")]
     evolution: Vec<PathBuf>,
@@ -89,6 +92,11 @@ impl FilterChoice {
             }
             progress.set(index as f64 / wanted.len() as f64);
             gallery.show(clip, &clips[clip].id, &clips[clip].text, reader.samples(clips[clip])?);
+        }
+        drop(progress);
+        if self.imagine {
+            let progress = Progress::share("imagining", verbosity.quiet);
+            gallery.imagine(|share| progress.set(share))?;
         }
         Ok(gallery.page()?)
     }

@@ -2,12 +2,13 @@
 async function build() {
   await unpack();
   mixColours();
-  const { name, clips, hours, earlier } = scene;
+  const { name, clips, hours, layers, earlier } = scene;
   document.title = `${name}: what its filters love`;
   document.getElementById("name").textContent = document.title;
   const amount = hours < 2 ? `${(60 * hours).toFixed(hours < .2 ? 1 : 0)} minutes` : `${hours.toFixed(1)} hours`;
   document.getElementById("about").textContent = `For each filter the patches of ${amount} of sound, in ${clips} clips, that it answers to most, each from another clip. ` +
     `Under a patch: what of it the filter answered to (the deconvnet's projection), and the letters heard then. Orange excites, blue inhibits. Choose a patch to hear it.` +
+    (layers.some(({ filters }) => filters.some(({ imagined }) => imagined)) ? ` On the left what it would answer to most, imagined by gradient ascent.` : "") +
     (earlier.length ? ` Below: the strongest at earlier times of training.` : "");
   buildTabs();
   buildDetail();
@@ -58,11 +59,12 @@ function showLayer(index) {
 function buildFilter(layer, filter) {
   const name = filterName(layer, filter.channel);
   // All on one scale: how tall and wide the largest patch is.
-  const all = [...filter.patches, ...filter.earlier.map(([, patch]) => patch)];
+  const imagined = filter.imagined ? [filter.imagined] : [], all = [...filter.patches, ...imagined, ...filter.earlier.map(([, patch]) => patch)];
   const size = [Math.max(...all.map(patch => patch.frames)), Math.max(...all.map(patch => patch.bins))];
   const row = (patches, names) => element("div", { className: "patches" }, ...patches.map((patch, n) => buildPatch(layer, filter, patch, size, names(n))));
   const about = element("div", {}, element("h3", { textContent: name })), columns = element("div", {}, row(filter.patches, n => `no. ${n + 1}`));
   if (layer.weights) about.append(element("div", { className: "weights", title: weightsTitle(layer.weights) }, ...weights(layer.weights, filter.channel)));
+  if (filter.imagined) about.append(element("div", { className: "imagined" }, buildPatch(layer, filter, filter.imagined, size, "imagined")));
   if (filter.earlier.length) columns.append(element("h4", { textContent: "over its training" }), row(filter.earlier.map(([, patch]) => patch), n => scene.earlier[filter.earlier[n][0]]));
   return element("section", { className: "filter", ariaLabel: name }, about, columns);
 }
@@ -85,7 +87,7 @@ function buildPatch(layer, filter, patch, size, name) {
   const image = paint(element("canvas"), bins, frames, heardLevel), back = paint(element("canvas"), bins, frames, backLevel, signed);
   image.style.cssText = back.style.cssText = style;
   const button = element("button", { className: "patch", title: `${value} at ${moment(patch)}: listen` }, image, back, letters(heard));
-  if (scene.earlier.includes(name)) button.append(element("span", { className: "name", textContent: name }));
+  if (!name.startsWith("no.")) button.append(element("span", { className: "name", textContent: name }));
   button.setAttribute("aria-label", `${name}: answers ${value} at “${heard.join("")}”, ${scene.pieces[patch.piece].name}; listen`);
   button.setAttribute("aria-pressed", "false");
   button.onclick = () => showDetail(layer, filter, patch, name, button);

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::activations::activations;
+use super::griffin_lim::sound;
+use super::imagine::{Imagined, imagine};
 use super::page::blob::Blob;
 use super::page::stages::{Filters, Stage, stages};
 use super::page::{Template, tokens};
@@ -208,6 +210,8 @@ struct FilterLine {
     channel: usize,
     /// The strongest first.
     patches: Vec<Patch>,
+    /// What it would answer to most, if it was imagined.
+    imagined: Option<Patch>,
     /// The strongest of earlier networks, each with the network's number, where the filter answered to anything.
     earlier: Vec<(usize, Patch)>,
 }
@@ -269,7 +273,7 @@ impl Gallery<'_> {
                 weights: Filters::new(&stage, &views[0].weights, &mut self.blob),
                 filters: channels
                     .into_iter()
-                    .map(|channel| FilterLine { channel, patches: Vec::new(), earlier: Vec::new() })
+                    .map(|channel| FilterLine { channel, patches: Vec::new(), imagined: None, earlier: Vec::new() })
                     .collect(),
             });
         }
@@ -319,6 +323,41 @@ impl Gallery<'_> {
                 earlier.push((view - 1, patch));
             }
         }
+    }
+
+    /// Imagines for every filter what it would answer to most, and how that would sound. `progress` is told the share that is
+    /// done.
+    ///
+    /// # Errors
+    /// None that are known; the model's settings have been used before.
+    pub fn imagine(&mut self, mut progress: impl FnMut(f64)) -> Result<()> {
+        let Self { search, layers, pieces, blob, .. } = self;
+        let Search { model, views, .. } = search;
+        let network = &mut views[0].network;
+        let (architecture, clock) = (network.architecture().clone(), model.spectrogram.clock());
+        let (mut done, count) = (0, layers.iter().map(|layer| layer.filters.len()).sum::<usize>());
+        for layer in layers.iter_mut() {
+            let Some(field) = fields(&architecture, layer.line)[0] else { continue };
+            for filter in &mut layer.filters {
+                let Imagined { image, unit } = imagine(network, &layer.path, filter.channel, &field, 1);
+                let letters = patches::letters(model, network.forward(&image));
+                let value = activations(network)[layer.line].at(unit);
+                let last = image.lengths[0] - 1;
+                let samples = sound(&image.values, &model.spectrogram, &model.normalization, 1)?;
+                let place = Place {
+                    piece: (pieces.len(), 0),
+                    frames: field.time.of(unit.step, last + 1).unwrap_or(0..=last),
+                    bins: field.frequency.of(unit.bin, model.spectrogram.bins()).unwrap_or(0..=0),
+                };
+                pieces.push(Piece::new(["imagined", ""], 0..=last, &image, &samples, clock, blob));
+                let heard = patches::around(&letters, unit.step * architecture.summary()[layer.line].time.stride);
+                let hit = Hit { clip: 0, unit, value };
+                filter.imagined = Some(Patch::new(network, &image, (layer.line, &field), hit, place, heard, blob));
+                done += 1;
+                progress(done as f64 / count as f64);
+            }
+        }
+        Ok(())
     }
 
     /// The page, once all wanted clips have been shown.
