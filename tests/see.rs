@@ -103,3 +103,22 @@ fn pieces_are_bounded_and_named() {
     assert_eq!(see(&["--from", "-1"]).0, Some(2));
     assert!(!folder.path().join("page.html").exists());
 }
+
+/// The numbers alone, without a page.
+#[test]
+fn numbers_and_pictures_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let audio = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio/harbour.wav");
+    let (npz, png) = (folder.path().join("clip.npz"), folder.path().join("new/pictures"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
+    command.env_remove("DFCNN_MODEL").arg("see").arg(audio).args(["--to", "0.5", "--threads", "1", "--quiet"]);
+    let result = command.arg("--npz").arg(&npz).arg("--png").arg(&png).output().unwrap();
+    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+    let mut npz = zip::ZipArchive::new(fs::File::open(npz).unwrap()).unwrap();
+    for name in ["samples", "image", "activations.c1", "weights.out", "log_probs", "letters.deconvnet"] {
+        assert!(npz.by_name(&format!("{name}.npy")).unwrap().size() > 128, "{name}");
+    }
+    for name in ["image", "posteriors", "activations.t0.a", "weights.c1"] {
+        assert!(fs::read(png.join(format!("{name}.png"))).unwrap().starts_with(b"\x89PNG"), "{name}");
+    }
+}

@@ -2,12 +2,14 @@
 
 mod filters;
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dfcnn::model::Model;
 use dfcnn::visualize::page::{self, Clip, MOST_SECONDS};
+use dfcnn::visualize::{arrays, pictures};
 use dfcnn::{Error, atomic_file};
 
 use super::progress::Progress;
@@ -25,8 +27,14 @@ pub struct Arguments {
     #[arg(value_name = "AUDIO", required_unless_present = "filters", conflicts_with = "filters")]
     file: Option<PathBuf>,
     /// The page
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["npz", "png"])]
+    out: Option<PathBuf>,
+    /// The numbers behind it for NumPy: spectrogram, activations, weights, posteriors, and what spoke for each letter
+    #[arg(long, value_name = "FILE", conflicts_with = "filters")]
+    npz: Option<PathBuf>,
+    /// The same as pictures, a pixel a number, into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "filters")]
+    png: Option<PathBuf>,
     /// Where the piece to look at starts, in seconds
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds, conflicts_with = "filters")]
     from: f64,
@@ -56,27 +64,58 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyhow::Result<()> {
     let model = arguments.model.load()?;
     let page = match &arguments.file {
-        Some(file) => arguments.page(&model, file, verbosity)?,
+        Some(file) => {
+            let samples = arguments.samples(file, model.spectrogram.sample_rate_hz)?;
+            arguments.numbers(&model, &samples, verbosity)?;
+            match arguments.out {
+                Some(_) => arguments.page(&model, file, &samples, verbosity)?,
+                None => return Ok(()),
+            }
+        }
         None => {
             let stop = interrupt::flag()?;
             arguments.filters.page(&model, threads(arguments.threads), verbosity, report, &stop)?
         }
     };
-    atomic_file::write(&arguments.out, |file| file.write_all(page.as_bytes()))?;
-    let megabytes = page.len() as f64 / 1e6;
-    verbosity.warn(format_args!("wrote {} ({megabytes:.1} MB)", arguments.out.display()));
+    if let Some(out) = &arguments.out {
+        atomic_file::write(out, |file| file.write_all(page.as_bytes()))?;
+        verbosity.warn(format_args!("wrote {} ({:.1} MB)", out.display(), page.len() as f64 / 1e6));
+    }
     Ok(())
 }
 
 impl Arguments {
     /// The page about a recording.
-    fn page(&self, model: &Model, file: &Path, verbosity: Verbosity) -> anyhow::Result<String> {
-        let samples = self.samples(file, model.spectrogram.sample_rate_hz)?;
+    fn page(&self, model: &Model, file: &Path, samples: &[f32], verbosity: Verbosity) -> anyhow::Result<String> {
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-        let clip = Clip { name: &name, samples: &samples, from_s: self.from };
+        let clip = Clip { name: &name, samples, from_s: self.from };
         let options = page::Options { threads: threads(self.threads), occlusion: !self.no_occlusion };
         let progress = Progress::share(&name, verbosity.quiet);
         Ok(page::page(model, clip, options, |share| progress.set(share))?)
+    }
+
+    /// The numbers behind the page and their pictures, as far as they are wanted.
+    fn numbers(&self, model: &Model, samples: &[f32], verbosity: Verbosity) -> anyhow::Result<()> {
+        if self.npz.is_none() && self.png.is_none() {
+            return Ok(());
+        }
+        let progress = Progress::share("numbers", verbosity.quiet);
+        let arrays = arrays::arrays(model, samples, threads(self.threads), |share| progress.set(share))?;
+        drop(progress);
+        if let Some(path) = &self.npz {
+            atomic_file::write(path, |file| arrays::write_npz(&arrays, file))?;
+            verbosity.warn(format_args!("wrote {}", path.display()));
+        }
+        if let Some(folder) = &self.png {
+            fs::create_dir_all(folder).map_err(Error::write(folder))?;
+            let pictures = pictures::pictures(&arrays);
+            for picture in &pictures {
+                let path = folder.join(format!("{}.png", picture.name));
+                atomic_file::write(&path, |file| picture.write(file))?;
+            }
+            verbosity.warn(format_args!("wrote {} pictures into {}", pictures.len(), folder.display()));
+        }
+        Ok(())
     }
 
     /// The samples from `from` to `to`; what lies before is read and dropped.

@@ -5,12 +5,13 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::adpcm;
-use crate::ctc::{Emission, GreedyDecoder};
+use crate::ctc::Emission;
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
 use crate::time::FrameClock;
 use crate::visualize::activations::Unit;
 use crate::visualize::deconvnet::project;
+use crate::visualize::letters::best_path;
 use crate::visualize::page::blob::{self, Blob, Signed, level, short};
 use crate::visualize::receptive_field::Field;
 use crate::visualize::strongest::{Hit, window};
@@ -163,17 +164,13 @@ pub struct Letter {
 
 /// The letters of the best path.
 pub fn letters(model: &Model, log_probs: &Images) -> Vec<Letter> {
-    let mut emissions: Vec<Emission> = Vec::new();
-    let mut decoder = GreedyDecoder::new(model.tokens.blank(), model.tokens.len());
-    decoder.push(&log_probs.values, &mut emissions);
-    decoder.finish(&mut emissions);
     let stride = model.architecture.time_stride();
     let letter = |emission: Emission| Letter {
         text: model.tokens.piece(emission.token).unwrap_or_default(),
         first_frame: emission.start_step as usize * stride,
         end_frame: emission.end_step as usize * stride,
     };
-    emissions.into_iter().map(letter).collect()
+    best_path(&log_probs.values, &model.tokens).into_iter().map(letter).collect()
 }
 
 /// The letters before, at and after a frame; at it there may be none.

@@ -5,15 +5,16 @@ use serde::Serialize;
 use super::blob::{Blob, Levels, Place, Signed, level, range, short, signed_level};
 use super::stages::{Filters, Stage, stages};
 use super::{Clip, Options, tokens};
-use crate::ctc::{Emission, GreedyDecoder, words};
+use crate::ctc::{Emission, words};
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
-use crate::network::{Layer, Weights, fold_batch_norm};
+use crate::network::{Weights, fold_batch_norm};
 use crate::spectrogram::Spectrogram;
 use crate::time::StepClock;
 use crate::transcript::Word;
 use crate::visualize::activations::{Unit, activations};
 use crate::visualize::deconvnet::project;
+use crate::visualize::letters::{best_path, logits, surest_step};
 use crate::visualize::occlusion::{Occlusion, Patch, Target, occlusion};
 use crate::visualize::receptive_field::{Span, fields};
 use crate::{Error, Result};
@@ -141,7 +142,7 @@ pub fn scene(model: &Model, clip: Clip<'_>, options: Options, mut progress: impl
     let mut blob = Blob::default();
     let stages = stage_lines(&network, &weights, clock.hops_ms(1) / 1e3, &mut blob);
     let classes = model.tokens.len();
-    let emissions = heard(&log_probs, classes, model.tokens.blank());
+    let emissions = best_path(&log_probs, &model.tokens);
     let mut letters: Vec<Letter> =
         emissions.iter().map(|emission| Letter::new(emission, &log_probs, classes)).collect();
     let explained = &mut letters[..emissions.len().min(MOST_EXPLAINED)];
@@ -204,21 +205,11 @@ pub fn scene(model: &Model, clip: Clip<'_>, options: Options, mut progress: impl
     Ok((scene, blob))
 }
 
-/// The tokens of the best path.
-fn heard(log_probs: &[f32], classes: usize, blank: u32) -> Vec<Emission> {
-    let (mut decoder, mut emissions) = (GreedyDecoder::new(blank, classes), Vec::new());
-    decoder.push(log_probs, &mut emissions);
-    decoder.finish(&mut emissions);
-    emissions
-}
-
 impl Letter {
     fn new(emission: &Emission, log_probs: &[f32], classes: usize) -> Self {
-        let run = emission.start_step as usize..emission.end_step as usize;
-        let log_prob = |step: &usize| log_probs[step * classes + emission.token as usize];
         Self {
             token: emission.token,
-            step: run.clone().max_by(|a, b| log_prob(a).total_cmp(&log_prob(b))).unwrap_or(run.start),
+            step: surest_step(emission, log_probs, classes),
             first_step: emission.start_step,
             end_step: emission.end_step,
             probability: short(emission.log_prob.exp()),
@@ -264,10 +255,7 @@ fn explain(
     blob: &mut Blob,
     mut progress: impl FnMut(f64),
 ) {
-    // Behind the log-softmax every class would have a part in it.
-    let layers = network.architecture().layers();
-    let logits = layers.iter().rev().find(|layer| layer.layer != Layer::LogSoftmax).map(|layer| layer.name.clone());
-    let (logits, count) = (logits.unwrap_or_default(), letters.len());
+    let (logits, count) = (logits(network.architecture()).to_owned(), letters.len());
     for (index, letter) in letters.iter_mut().enumerate() {
         let unit = Unit { step: letter.step, bin: 0, channel: letter.token as usize };
         let mut back = |rule| Signed::new(&project(network, &logits, unit, rule), bins, blob);
