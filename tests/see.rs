@@ -104,6 +104,37 @@ fn pieces_are_bounded_and_named() {
     assert!(!folder.path().join("page.html").exists());
 }
 
+/// Looks at two pages at once.
+const COMPARE: &str = r##"
+  const inside = frames.map(frame => frame.contentWindow);
+  found.names = inside.map(page => page.document.getElementById("name").textContent);
+  inside[0].document.getElementById("seek").value = .15;
+  inside[0].document.getElementById("seek").dispatchEvent(new inside[0].Event("input"));
+  await pause();
+  found.cursors = inside.map(page => page.document.documentElement.style.getPropertyValue("--t"));
+"##;
+
+#[test]
+fn two_models_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (out, model) = (folder.path().join("page.html"), package.join("models/english"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
+    command.env_remove("DFCNN_MODEL").arg("see").arg(package.join("audio/harbour.wav"));
+    command.args(["--to", "0.6", "--no-occlusion", "--quiet", "--out"]).arg(&out).arg("--beside-model").arg(&model);
+    let result = command.output().unwrap();
+    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+    let page = fs::read_to_string(out).unwrap();
+    let Some(chromium) = browser::chromium() else { return };
+    let found = browser::used(&chromium, folder.path(), &page, "1280,800", COMPARE);
+    assert_eq!(found["wrong"], serde_json::json!([]));
+    let name = format!("harbour.wav ({})", model.display());
+    assert_eq!(found["names"], serde_json::json!(["harbour.wav (english)", name]));
+    assert_eq!(found["cursors"][0], found["cursors"][1]);
+    let cursor: f64 = found["cursors"][0].as_str().unwrap().parse().unwrap();
+    assert!((cursor - 0.25).abs() < 0.01, "{found}");
+}
+
 /// The numbers alone, without a page.
 #[test]
 fn numbers_and_pictures_are_written() {

@@ -44,6 +44,12 @@ pub struct Arguments {
     /// Do not cover the spectrogram patch by patch, which is most of the work
     #[arg(long, conflicts_with = "filters")]
     no_occlusion: bool,
+    /// Another recording, to be shown at its side
+    #[arg(long, value_name = "AUDIO", conflicts_with = "filters", requires = "out")]
+    beside: Option<PathBuf>,
+    /// Another model, to be shown at its side
+    #[arg(long, value_name = "DIR", conflicts_with = "filters", requires = "out")]
+    beside_model: Option<PathBuf>,
     /// Threads that compute [default: as many as there are cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -65,10 +71,9 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     let model = arguments.model.load()?;
     let page = match &arguments.file {
         Some(file) => {
-            let samples = arguments.samples(file, model.spectrogram.sample_rate_hz)?;
-            arguments.numbers(&model, &samples, verbosity)?;
+            arguments.numbers(&model, file, verbosity)?;
             match arguments.out {
-                Some(_) => arguments.page(&model, file, &samples, verbosity)?,
+                Some(_) => arguments.page(&model, file, verbosity)?,
                 None => return Ok(()),
             }
         }
@@ -85,22 +90,41 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
 }
 
 impl Arguments {
-    /// The page about a recording.
-    fn page(&self, model: &Model, file: &Path, samples: &[f32], verbosity: Verbosity) -> anyhow::Result<String> {
-        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-        let clip = Clip { name: &name, samples, from_s: self.from };
+    /// The page about a recording, and at its side another or the same by another model.
+    fn page(&self, model: &Model, file: &Path, verbosity: Verbosity) -> anyhow::Result<String> {
+        let first = self.half(model, file, self.model.folder.as_deref(), verbosity)?;
+        if self.beside.is_none() && self.beside_model.is_none() {
+            return Ok(first);
+        }
+        let other = self.beside_model.as_deref().map(Model::load).transpose()?;
+        let file = self.beside.as_deref().unwrap_or(file);
+        let folder = self.beside_model.as_deref().or(self.model.folder.as_deref());
+        let second = self.half(other.as_ref().unwrap_or(model), file, folder, verbosity)?;
+        Ok(page::beside(&first, &second)?)
+    }
+
+    /// The page about one recording by the model in `folder`, which is named where there are two.
+    fn half(&self, model: &Model, file: &Path, folder: Option<&Path>, verbosity: Verbosity) -> anyhow::Result<String> {
+        let samples = self.samples(file, model.spectrogram.sample_rate_hz)?;
+        let mut name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+        if self.beside_model.is_some() {
+            let folder = folder.map_or_else(|| model.name.clone(), |folder| folder.display().to_string());
+            name = format!("{name} ({folder})");
+        }
+        let clip = Clip { name: &name, samples: &samples, from_s: self.from };
         let options = page::Options { threads: threads(self.threads), occlusion: !self.no_occlusion };
         let progress = Progress::share(&name, verbosity.quiet);
         Ok(page::page(model, clip, options, |share| progress.set(share))?)
     }
 
     /// The numbers behind the page and their pictures, as far as they are wanted.
-    fn numbers(&self, model: &Model, samples: &[f32], verbosity: Verbosity) -> anyhow::Result<()> {
+    fn numbers(&self, model: &Model, file: &Path, verbosity: Verbosity) -> anyhow::Result<()> {
         if self.npz.is_none() && self.png.is_none() {
             return Ok(());
         }
+        let samples = self.samples(file, model.spectrogram.sample_rate_hz)?;
         let progress = Progress::share("numbers", verbosity.quiet);
-        let arrays = arrays::arrays(model, samples, threads(self.threads), |share| progress.set(share))?;
+        let arrays = arrays::arrays(model, &samples, threads(self.threads), |share| progress.set(share))?;
         drop(progress);
         if let Some(path) = &self.npz {
             atomic_file::write(path, |file| arrays::write_npz(&arrays, file))?;

@@ -33,6 +33,9 @@ const TEMPLATE: Template = Template {
     ],
 };
 
+/// Two pages in frames.
+const BESIDE: &str = include_str!("beside.html");
+
 /// The longest clip that a page can hold, in seconds.
 pub const MOST_SECONDS: f64 = 20.0;
 
@@ -69,6 +72,15 @@ pub fn page(model: &Model, clip: Clip<'_>, options: Options, progress: impl FnMu
     }
     let (scene, blob) = scene::scene(model, clip, options, progress)?;
     TEMPLATE.filled(&scene, blob)
+}
+
+/// Two pages side by side, as one: of two clips, or of one clip by two models.
+///
+/// # Errors
+/// None that are known; JSON is written.
+pub fn beside(first: &str, second: &str) -> Result<String> {
+    let pages = serde_json::to_string(&[first, second]).map_err(|error| Error::setting("page", error.to_string()))?;
+    Ok(filled(BESIDE, &[("{{pages}}", pages.replace('<', "\\u003c"))]))
 }
 
 /// A page without its data.
