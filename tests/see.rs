@@ -34,8 +34,29 @@ const USE: &str = r##"
   found.filter = one("#filter").textContent;
   found.weights = all("#filter .weights canvas").length;
   found.strongest = all(".strongest").length;
+  one("#slide").click();
+  found.sizes = one("#arithmetic-sizes").textContent;
+  const sees = one("#arithmetic-now").textContent;
+  one("#step-on").click();
+  found.stepped = sees !== one("#arithmetic-now").textContent && all("#grids .tap").length === 9 && all("#grids .padding").length > 0;
+  one("#directions [value=transposed]").click();
+  found.inserted = all("#grids .zero").length;
+  found.back = one("#arithmetic-sizes").textContent;
+  one("#arithmetic-close").click();
+  found.closedArithmetic = !one("#arithmetic").open && !one("#drawer").hidden;
+
   key("Escape");
   found.closedDrawer = one("#drawer").hidden;
+
+  one("#views [value=volume]").click();
+  found.planes = +one("#volume").dataset.planes;
+  found.textured = all("#space canvas").every(canvas => canvas.width > 1 && canvas.height > 1);
+  const before = getComputedStyle(one("#space")).transform;
+  one("#volume").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+  found.turned = before !== getComputedStyle(one("#space")).transform;
+  see(outputStage(), 3);
+  found.pyramid = all("#space .field").length;
+  see(null);
 
   one("#wider").click();
   found.wider = one("#rows").clientWidth > one("#timeline").clientWidth;
@@ -74,6 +95,12 @@ fn the_page_can_be_used() {
         assert_eq!(found["wrong"], serde_json::json!([]), "at {size}");
         assert!(text("heard").starts_with("the"), "{found}");
         ["painted", "named", "closedWhy", "closedDrawer", "wider"].into_iter().for_each(is);
+        ["stepped", "closedArithmetic", "textured", "turned"].into_iter().for_each(is);
+        assert!(text("sizes").contains("⌊(80 + 1 + 1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 40"), "{found}");
+        assert!(text("back").contains("2·(40 − 1) + 1 + 1·(3 − 1) + 1 − 1 − 1 = 80"), "{found}");
+        assert!(found["inserted"].as_u64() > Some(20), "{found}");
+        // The sound, and every layer that is not inside another.
+        assert_eq!((&found["planes"], &found["pyramid"]), (&17.into(), &17.into()), "{found}");
         assert!(found["seen"].as_u64().unwrap_or(0) > 20 && text("reading").contains("sees"), "{found}");
         assert!(text("why").starts_with("Why “t”"), "{found}");
         let methods =

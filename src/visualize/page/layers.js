@@ -45,6 +45,7 @@ function box(lane, className, columns, columnSeconds, bins, height) {
 function see(index, step = 0, bin = 0) {
   marks.forEach(mark => mark.remove());
   marks = [];
+  showField(index, step, bin);
   if (index === null) {
     reading.textContent = "";
     if (letter !== null) see(outputStage(), scene.letters[letter].step);
@@ -98,6 +99,7 @@ function showFilters(index) {
   drawer.hidden = false;
   document.body.classList.add("drawn");
   document.getElementById("filter").hidden = true;
+  document.getElementById("slide").hidden = !stage.windows;
   const title = document.getElementById("drawer-title");
   title.replaceChildren(element("b", { textContent: stage.path }), `: ${stage.about}. ${stage.channels} filters, each on a scale of its own`);
   channels.replaceChildren(...Array.from({ length: stage.channels }, (_, filter) => {

@@ -12,6 +12,8 @@ async function build() {
   buildTimeline();
   buildMethods();
   buildFigure();
+  buildVolume();
+  buildArithmetic();
   buildDrawer();
   buildZoom();
   dark.addEventListener("change", () => { mixColours(); painters.forEach(draw => draw()); });

@@ -29,6 +29,8 @@ const TEMPLATE: Template = Template {
         include_str!("layers.js"),
         include_str!("letters.js"),
         include_str!("figure.js"),
+        include_str!("volume.js"),
+        include_str!("arithmetic.js"),
         include_str!("main.js"),
     ],
 };

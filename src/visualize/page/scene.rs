@@ -8,7 +8,8 @@ use super::{Clip, Options, tokens};
 use crate::ctc::{Emission, words};
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
-use crate::network::{Weights, fold_batch_norm};
+use crate::network::arithmetic::Window;
+use crate::network::{Layer, Weights, fold_batch_norm};
 use crate::spectrogram::Spectrogram;
 use crate::time::StepClock;
 use crate::transcript::Word;
@@ -79,8 +80,20 @@ struct StageLine {
     field_s: f64,
     levels: Levels,
     filters: Option<Filters>,
+    /// How it slides over its input along time and frequency, if it does.
+    windows: Option<[WindowLine; 2]>,
+    input_bins: usize,
     /// What a unit sees of the input and then of each stage, along time and frequency: `[stride, before, after]`.
     sees: Vec<Option<[[i64; 3]; 2]>>,
+}
+
+/// In the terms of Dumoulin & Visin 2016.
+#[derive(Serialize)]
+struct WindowLine {
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    padding: [usize; 2],
 }
 
 #[derive(Serialize)]
@@ -237,10 +250,18 @@ fn stage_lines(network: &OpenNetwork, weights: &Weights, hop_s: f64, blob: &mut 
             field_s: hop_s * map.layer.time.receptive_field() as f64,
             levels: Levels::new(map, blob),
             filters: Filters::new(stage, weights, blob),
+            windows: window_lines(stage.layer),
+            input_bins: stage.input.map_or(architecture.input(), |line| architecture.summary()[line].output).frequency,
             sees: std::iter::once(sees(0)).chain(stages.iter().map(|seen| sees(seen.line + 1))).collect(),
         }
     };
     stages.iter().map(line).collect()
+}
+
+fn window_lines(layer: &Layer) -> Option<[WindowLine; 2]> {
+    let slides = matches!(layer, Layer::Convolution(_) | Layer::MaxPool(_) | Layer::AveragePool(_));
+    let line = |Window { kernel, stride, dilation, padding }| WindowLine { kernel, stride, dilation, padding };
+    slides.then(|| layer.windows().map(line))
 }
 
 fn numbers(span: Span) -> [i64; 3] {

@@ -14,6 +14,8 @@ pub struct Stage<'a> {
     pub path: String,
     /// The line of the summary whose output is the stage's.
     pub line: usize,
+    /// The line whose output is the stage's input; `None` is the network's.
+    pub input: Option<usize>,
     /// Residuals around it.
     pub depth: usize,
     pub layer: &'a Layer,
@@ -23,19 +25,25 @@ pub struct Stage<'a> {
 /// All stages that have something to show, those inside a residual before it.
 pub fn stages(layers: &[NamedLayer]) -> Vec<Stage<'_>> {
     let mut stages = Vec::new();
-    collect(layers, "", 0, &mut 0, &mut stages);
+    collect(layers, ("", None, 0), &mut 0, &mut stages);
     stages
 }
 
-fn collect<'a>(layers: &'a [NamedLayer], prefix: &str, depth: usize, line: &mut usize, stages: &mut Vec<Stage<'a>>) {
+/// Those of `layers`, of which the first has line `line`; outside them are a path, the line of their input, and residuals.
+fn collect<'a>(
+    layers: &'a [NamedLayer],
+    (prefix, mut input, depth): (&str, Option<usize>, usize),
+    line: &mut usize,
+    stages: &mut Vec<Stage<'a>>,
+) {
     let mut rest = layers.iter().peekable();
     while let Some(NamedLayer { name, layer }) = rest.next() {
         let (path, mut own) = (format!("{prefix}{name}"), *line);
         *line += 1;
         if let Layer::Residual(residual) = layer {
             let prefix = format!("{path}.");
-            collect(&residual.branch, &prefix, depth + 1, line, stages);
-            collect(&residual.shortcut, &prefix, depth + 1, line, stages);
+            collect(&residual.branch, (&prefix, input, depth + 1), line, stages);
+            collect(&residual.shortcut, (&prefix, input, depth + 1), line, stages);
         }
         let mut activation = None;
         if let Some(NamedLayer { layer: Layer::Activation(function), .. }) = rest.peek() {
@@ -45,8 +53,9 @@ fn collect<'a>(layers: &'a [NamedLayer], prefix: &str, depth: usize, line: &mut 
         }
         // What only rearranges has nothing of its own to show, and log-probabilities have a picture to themselves.
         if !matches!(layer, Layer::Dropout(_) | Layer::FrequencyCollapse | Layer::LogSoftmax) {
-            stages.push(Stage { path, line: own, depth, layer, activation });
+            stages.push(Stage { path, line: own, input, depth, layer, activation });
         }
+        input = Some(own);
     }
 }
 
@@ -142,6 +151,22 @@ mod tests {
             ("out", "out"),
         ];
         assert_eq!(outputs, expected);
+        let input = |path: &str| {
+            let line = stages.iter().find(|stage| stage.path == path).unwrap().input;
+            line.map(|line| architecture.summary()[line].path.as_str())
+        };
+        assert_eq!(
+            ["c1", "c2", "c4", "col", "t0.a", "t0.b", "t0"].map(input),
+            [
+                None,
+                Some("c1-relu"),
+                Some("c3-pool"),
+                Some("collapse"),
+                Some("col-relu"),
+                Some("t0.a-relu"),
+                Some("col-relu"),
+            ]
+        );
         assert_eq!(stages[0].about(), "convolution 3 × 3, stride 2 × 2, ReLU");
     }
 }
