@@ -18,8 +18,11 @@ def streamed(session, shapes, frames, half):
     """Two streams at once. The second slot first hears noise, then starts anew and ends early."""
     stride, delay, width = shapes["stride"], shapes["delay_steps"], frames.shape[1]
     rng = np.random.default_rng(1)
-    history = {i.name: i.shape[1:] for i in session.get_inputs() if i.name.startswith("history.")}
-    state = {name: np.zeros([2, *shape], np.float32) for name, shape in history.items()}
+    histories = [i for i in session.get_inputs() if i.name.startswith("history.")]
+    history = {i.name: i.shape[1:] for i in histories}
+    dtypes = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+    dtype = {i.name: dtypes[i.type] for i in histories}
+    state = {name: np.zeros([2, *shape], dtype[name]) for name, shape in history.items()}
     names = [o.name for o in session.get_outputs()]
     lengths, start = [len(frames), half], 0
     chunks, rows, begun = 0, [[], []], False

@@ -42,6 +42,7 @@ fn convolution(noise: &mut Noise, out_channels: usize, groups: usize, time_strid
         time_padding: TimePadding { past, future: dilation[0] * (kernel[0] - 1) - past },
         frequency_padding: FrequencyPadding { low: kernel[1] / 2, high: kernel[1] / 2 },
         bias: noise.below(2) == 0,
+        int8: false,
     })
 }
 
