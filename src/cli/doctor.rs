@@ -41,9 +41,22 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     let sets: Vec<&str> = Kernels::available().iter().map(Kernels::name).collect();
     let cores = threads(None);
     line(&mut text, "program", format_args!("dfcnn {}", env!("CARGO_PKG_VERSION")));
-    line(&mut text, "processor", format_args!("{} cores, instruction sets {}", cores, sets.join(", ")));
+    line(
+        &mut text,
+        "processor",
+        format_args!(
+            "{} cores, instruction sets {}; in 8 bits {}",
+            cores,
+            sets.join(", "),
+            Kernels::detect().bytes_name()
+        ),
+    );
     let parameters = model.architecture.parameter_count();
-    line(&mut text, "model", format_args!("{}, {parameters} parameters", model.name));
+    let bits = match model.architecture.int8_convolutions() {
+        0 => String::new(),
+        int8 => format!(", {int8} convolutions in 8 bits"),
+    };
+    line(&mut text, "model", format_args!("{}, {parameters} parameters{bits}", model.name));
     line(&mut text, "microphone", microphone());
     // Of the libraries here one that knows CUDA is to be loaded, and what is loaded stays.
     let (cuda, cpu) = ((EngineKind::OnnxRuntime, Compute::Cuda), (EngineKind::OnnxRuntime, Compute::Cpu));

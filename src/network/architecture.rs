@@ -81,6 +81,8 @@ pub struct LayerSummary {
     /// Multiply-adds of convolutions for one of its output frames; everything else is a few percent and not counted.
     /// A floating-point operation count is twice this.
     pub multiply_adds: usize,
+    /// Whether these are of bytes.
+    pub int8: bool,
 }
 
 impl LayerSummary {

@@ -143,6 +143,7 @@ impl Survey {
                 time: image.time,
                 parameters: 0,
                 multiply_adds: 0,
+                int8: matches!(layer, Layer::Convolution(convolution) if convolution.int8),
             });
             image = self.visit(layer, &path, depth, image, row)?;
             self.summary[row].output = image.shape;

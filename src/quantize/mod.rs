@@ -174,7 +174,7 @@ impl Quantizer {
             });
             match worst {
                 // A divergence that is no number is too much.
-                Some(worst) if !(divergence <= most) => worst.int8 = false,
+                Some(worst) if divergence.is_nan() || divergence > most => worst.int8 = false,
                 _ => {
                     let (architecture, weights) = self.quantized(&int8)?;
                     return Ok(Some(Found { architecture, weights, choices, divergence }));
@@ -183,9 +183,14 @@ impl Quantizer {
         }
     }
 
+    /// The paths of the convolutions that 8 bits can bring something.
+    pub fn eligible(&self) -> BTreeSet<String> {
+        self.choices().into_iter().filter(|choice| choice.int8).map(|choice| choice.path).collect()
+    }
+
     /// How many measurements a search makes at least.
     pub fn measurements(&self) -> usize {
-        self.choices().iter().filter(|choice| choice.int8).count() + 1
+        self.eligible().len() + 1
     }
 
     /// Every convolution, in 8 bits where that can bring something.

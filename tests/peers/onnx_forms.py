@@ -11,8 +11,6 @@ import numpy as np
 import onnx
 import onnxruntime
 
-TOLERANCE = 1e-4
-
 
 def streamed(session, shapes, frames, half):
     """Two streams at once. The second slot first hears noise, then starts anew and ends early."""
@@ -48,11 +46,11 @@ def streamed(session, shapes, frames, half):
     return rows
 
 
-def compare(name, mine, theirs):
+def compare(name, mine, theirs, tolerance):
     mine = np.array(mine, np.float32).reshape(-1)
     assert mine.shape == theirs.shape, (name, mine.shape, theirs.shape)
     apart = float(np.abs(mine - theirs).max(initial=0))
-    assert apart < TOLERANCE, (name, apart)
+    assert apart < tolerance, (name, apart)
     return apart
 
 
@@ -68,5 +66,6 @@ for folder in map(pathlib.Path, sys.argv[1:]):
         sessions[form] = onnxruntime.InferenceSession(folder / f"{form}.onnx", providers=["CPUExecutionProvider"])
     whole = sessions["offline"].run(["log_probs"], {"frames": np.stack([frames, frames])})[0]
     rows = streamed(sessions["streaming"], shapes, frames, shapes["half"])
-    print(folder.name, compare("offline", whole[0], read("outputs")), compare("offline, second", whole[1], read("outputs")),
-          compare("streamed", rows[0], read("outputs")), compare("streamed, second", rows[1], read("half")))
+    pairs = [("offline", whole[0], "outputs"), ("offline, second", whole[1], "outputs"),
+             ("streamed", rows[0], "outputs"), ("streamed, second", rows[1], "half")]
+    print(folder.name, *(compare(name, mine, read(theirs), shapes["tolerance"]) for name, mine, theirs in pairs))

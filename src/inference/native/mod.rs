@@ -32,6 +32,8 @@ const BLOCKS: usize = 8;
 pub struct NativeNetwork {
     kernels: Kernels,
     input: FrameShape,
+    /// Convolutions that compute with bytes.
+    int8: usize,
     stages: Vec<Stage>,
     /// The first of the later stages: from here on a row stands for as many frames as it ever will.
     later: usize,
@@ -56,7 +58,7 @@ impl NativeNetwork {
         let source = Source::new(&architecture, &weights);
         let stages = source.network(&architecture)?;
         let later = stages.iter().rposition(|stage| stage.time_stride() > 1).map_or(0, |last| last + 1);
-        Ok(Self { kernels, input: architecture.input(), stages, later })
+        Ok(Self { kernels, input: architecture.input(), int8: architecture.int8_convolutions(), stages, later })
     }
 
     /// The instruction set that runs.
@@ -75,7 +77,11 @@ impl Network for NativeNetwork {
     }
 
     fn device(&self) -> String {
-        self.instruction_set().into()
+        let set = self.instruction_set();
+        match self.int8 {
+            0 => set.into(),
+            int8 => format!("{set}; {int8} convolutions in 8 bits by {}", self.kernels.bytes_name()),
+        }
     }
 }
 
