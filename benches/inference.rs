@@ -139,15 +139,19 @@ fn native(task: &Task) -> Vec<Contestant> {
 /// Panics unless the outputs of all contestants are those of the first.
 fn check(contestants: &mut [Contestant], task: &Task) {
     let outputs: Vec<Vec<f32>> = contestants.iter_mut().map(|contestant| (contestant.forward)()).collect();
-    // A value between two bytes may be rounded to either.
-    let tolerance = if task.bits.is_empty() { 1e-3 } else { 1.0 };
     for (contestant, output) in contestants.iter().zip(&outputs) {
         assert_eq!(output.len(), outputs[0].len(), "{}", contestant.name);
-        let difference = output.iter().zip(&outputs[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(difference < tolerance, "{} differs by {difference}", contestant.name);
-        if !task.bits.is_empty() {
-            println!("{}: at most {difference:.1e} from native", contestant.name);
+        let pairs = || output.iter().zip(&outputs[0]);
+        if task.bits.is_empty() {
+            let difference = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 1e-3, "{} differs by {difference}", contestant.name);
+            continue;
         }
+        // A value between two bytes may be rounded to either, and what follows from that may be large where nothing is
+        // likely: probabilities tell.
+        let difference = pairs().map(|(a, b)| (a.exp() - b.exp()).abs()).sum::<f32>() / output.len() as f32;
+        println!("{}: probabilities differ by {difference:.1e} from native on average", contestant.name);
+        assert!(difference < 0.01, "{} differs by {difference}", contestant.name);
     }
 }
 

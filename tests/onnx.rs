@@ -86,6 +86,7 @@ mod with {
     use dfcnn::inference::onnxruntime::{Device, OnnxRuntimeNetwork, Runtime};
     use dfcnn::inference::{Backend, Compute, EngineKind, Network};
     use dfcnn::network::onnx;
+    use dfcnn::quantize::Quantizer;
     use dfcnn::recognizer::{Acoustics, Engine};
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
@@ -258,6 +259,44 @@ mod with {
         let said = String::from_utf8_lossy(&theirs.stderr).into_owned();
         assert!(said.contains("ONNX Runtime 1.") && said.contains("(CPU, 1 thread)"), "{said}");
         assert!(!native.stdout.is_empty());
+    }
+
+    #[test]
+    fn the_shipped_model_in_8_bits_hears_the_same_but_for_a_step() {
+        let Some(runtime) = runtime() else { return };
+        let model = Model::embedded().unwrap();
+        let sound = |engine: &Engine, clip: &str| {
+            let mut acoustics = Acoustics::new(engine, 1).unwrap();
+            let mut stream = AudioStream::open(package(clip).as_ref(), 16_000).unwrap();
+            let (mut samples, mut frames, mut log_probs) = (Vec::new(), Vec::new(), Vec::new());
+            while stream.read(&mut samples).unwrap() > 0 {}
+            samples.chunks(2_560).for_each(|samples| {
+                acoustics.push(samples, &mut log_probs).unwrap();
+                frames.extend_from_slice(acoustics.frames());
+            });
+            acoustics.finish(&mut log_probs).unwrap();
+            (frames, log_probs)
+        };
+        let clips = ["audio/harbour.wav", "audio/garden.flac"];
+        let float = Engine::new(&model).unwrap();
+        let mut quantizer = Quantizer::new(&model.architecture, &model.weights, 1).unwrap();
+        clips.iter().for_each(|clip| quantizer.observe(&sound(&float, clip).0));
+        let (architecture, weights) = quantizer.quantized(&quantizer.eligible()).unwrap();
+        let model = Model { architecture, weights, ..model };
+        let native = Engine::new(&model).unwrap();
+        let library = Some(runtime.path().to_path_buf());
+        let theirs = Backend { engine: EngineKind::OnnxRuntime, compute: Compute::Cpu, library };
+        let theirs = Engine::with_backend(&model, &theirs).unwrap();
+        for clip in clips {
+            let [wanted, ours, theirs] = [&float, &native, &theirs].map(|engine| sound(engine, clip).1);
+            let apart = |a: &[f32], b: &[f32]| {
+                assert_eq!(a.len(), b.len());
+                a.iter().zip(b).map(|(a, b)| (a.exp() - b.exp()).abs()).sum::<f32>() / a.len() as f32
+            };
+            let (engines, bits) = (apart(&ours, &theirs), apart(&ours, &wanted));
+            println!("{clip}: probabilities {engines} apart between engines, {bits} from 32 bits");
+            assert!(engines < 1e-3 && bits < 2e-3 && bits > 1e-6, "{engines}, {bits}");
+        }
     }
 
     #[test]

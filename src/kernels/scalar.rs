@@ -194,9 +194,10 @@ pub unsafe fn byte_product(product: &ByteProduct<'_>, to_bytes: Option<u8>, out:
             for (&offset, weights) in offsets.iter().zip(panel.chunks_exact(quads)) {
                 let input = &input[offset + position * step..][..depth];
                 for (input, weights) in input.chunks(QUAD).zip(weights) {
-                    for (sum, weights) in sums.iter_mut().zip(weights.0.as_chunks::<QUAD>().0) {
-                        let products = input.iter().zip(weights).map(|(&x, &w)| i32::from(x) * i32::from(w));
-                        *sum = sum.wrapping_add(products.sum());
+                    let x: [i32; QUAD] = std::array::from_fn(|k| input.get(k).map_or(0, |&x| x.into()));
+                    for (sum, &[a, b, c, d]) in sums.iter_mut().zip(weights.0.as_chunks::<QUAD>().0) {
+                        let [a, b, c, d] = [a, b, c, d].map(i32::from);
+                        *sum = sum.wrapping_add(x[0] * a + x[1] * b + x[2] * c + x[3] * d);
                     }
                 }
             }
@@ -219,9 +220,13 @@ pub unsafe fn byte_product(product: &ByteProduct<'_>, to_bytes: Option<u8>, out:
 /// as far from `zero`.
 #[inline(always)]
 pub fn byte(value: f32, zero: u8, relu: bool) -> u8 {
-    let least = if relu { 0.0 } else { -f32::from(zero) };
-    let steps = value.max(least).min(255.0 - f32::from(zero)).round_ties_even();
-    (steps as i32 + i32::from(zero)) as u8
+    /// 1.5 · 2²³. Sums with it have no bits for a fraction: they are rounded to whole numbers, of two the even one, and
+    /// their low bits are the number that was added.
+    const WHOLE: f32 = 12_582_912.0;
+    let (least, most) = (if relu { 0.0 } else { -f32::from(zero) }, 255.0 - f32::from(zero));
+    let value = if value > least { value } else { least };
+    let value = if value < most { value } else { most };
+    ((value + WHOLE).to_bits() as u8).wrapping_add(zero)
 }
 
 /// `out[i]` is the byte nearest to `zero + values[i] / scale`, computed as `values[i] · inverse`.
