@@ -15,10 +15,12 @@ pub unsafe fn byte_product(product: &ByteProduct<'_>, to_bytes: Option<u8>, out:
     let all = panels(product.channels);
     let mut panel = 0;
     while panel < all {
-        // Sums, weights and one input share 32 registers.
+        // Sums, weights and one input share 32 registers. The more positions a pass has, the fewer passes read the weights,
+        // which come from the second-level cache.
         let (width, most) = match all - panel {
             1 => (1, 14),
             2 | 3 => (2, 13),
+            _ if product.positions > 6 => (2, 13),
             _ => (4, 6),
         };
         let passes = product.positions.div_ceil(most);
