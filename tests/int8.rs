@@ -178,9 +178,9 @@ fn descriptions_that_cannot_be_in_8_bits_are_refused() {
         let text = complaint(from, to);
         assert!(text.starts_with("tiny/model.toml: ") && text.contains(expected), "{text}");
     }
-    let wide = description.replacen("out_channels = 4,", "out_channels = 60000,", 1);
+    let wide = description.replacen("kernel = [1, 1]", "kernel = [4096, 1]", 1);
     let text = Recipe::parse("tiny/model.toml", &wide).unwrap_err().to_string();
-    assert!(text.contains("the number of products in a sum of int8 is 360000, beyond the limit of 65536"), "{text}");
+    assert!(text.contains("the number of products in a sum of int8 is 98304, beyond the limit of 65536"), "{text}");
     let input = tiny().architecture.input();
     assert!(Architecture::new(input, tiny().architecture.layers().to_vec()).is_ok());
 }
@@ -225,7 +225,8 @@ fn the_command_makes_a_model_that_every_command_takes() {
     let (code, _, said) = dfcnn(&["quantize", out, "--calibrate", manifest, "--out", again.to_str().unwrap()]);
     assert!(code == Some(1) && said.contains("in 8 bits already") && !again.exists(), "{said}");
     let run = folder.path().join("run");
-    let arguments = ["train", manifest, "--dev", manifest, "--recipe", out, "--run", run.to_str().unwrap()];
+    let recipe = format!("{out}/model.toml");
+    let arguments = ["train", manifest, "--dev", manifest, "--recipe", &recipe, "--run", run.to_str().unwrap()];
     let (code, _, said) = dfcnn(&[&arguments[..], &["--max-minutes", "0.01"]].concat());
     assert!(code == Some(1) && said.contains("train the model that it was made of"), "{said}");
     for (divergence, problem) in [("-1", "is no divergence"), ("nan", "is no divergence"), ("0", "allow a larger one")]
