@@ -1,6 +1,6 @@
 //! Forward through the reference network (8.16 GFLOP for ten seconds of sound) and the shipped model.
 //!
-//! First all engines take turns in one interleaved run for each network, which gives the ratios that `benches/record/`
+//! First all engines take turns in one interleaved run for each network, in 32 and in 8 bits, which gives the ratios that `benches/record/`
 //! keeps; then many streams at once; then criterion times the native engine for each instruction set. All figures are CPU
 //! time unless they say "wall".
 //!
@@ -20,6 +20,7 @@ use dfcnn::inference::native::{NativeNetwork, NativeSession};
 use dfcnn::kernels::Kernels;
 use dfcnn::model::{Model, Recipe};
 use dfcnn::network::{Architecture, Tensor, Weights};
+use dfcnn::quantize::Quantizer;
 
 /// Ten seconds of sound.
 const FRAMES: usize = 1000;
@@ -62,14 +63,14 @@ impl Measurement for CpuTime {
 
 /// One engine in the interleaved run.
 struct Contestant {
-    name: &'static str,
+    name: String,
     forward: Box<dyn FnMut() -> Vec<f32>>,
     cpu_ms: Vec<f64>,
     wall_ms: Vec<f64>,
 }
 
-fn contestant(name: &'static str, forward: impl FnMut() -> Vec<f32> + 'static) -> Contestant {
-    Contestant { name, forward: Box::new(forward), cpu_ms: Vec::new(), wall_ms: Vec::new() }
+fn contestant(name: impl Into<String>, forward: impl FnMut() -> Vec<f32> + 'static) -> Contestant {
+    Contestant { name: name.into(), forward: Box::new(forward), cpu_ms: Vec::new(), wall_ms: Vec::new() }
 }
 
 fn streamed(session: &mut dyn Session, frames: &[f32], chunk: usize) -> Vec<f32> {
@@ -90,6 +91,8 @@ fn median(values: &[f64]) -> f64 {
 /// A network to run, and sound for it.
 struct Task {
     name: &'static str,
+    /// What its convolutions compute with: nothing for 32 bits.
+    bits: &'static str,
     architecture: Architecture,
     weights: Weights,
     /// Ten seconds.
@@ -99,7 +102,15 @@ struct Task {
 impl Task {
     fn new(name: &'static str, architecture: Architecture, weights: Weights) -> Self {
         let frames = noise(FRAMES * architecture.input().len());
-        Self { name, architecture, weights, frames }
+        Self { name, bits: "", architecture, weights, frames }
+    }
+
+    /// The same in 8 bits: all convolutions but those that see few channels, calibrated on these frames.
+    fn int8(&self) -> Self {
+        let mut quantizer = Quantizer::new(&self.architecture, &self.weights, 2).expect("a network");
+        quantizer.observe(&self.frames);
+        let (architecture, weights) = quantizer.quantized(&quantizer.eligible()).expect("a network in 8 bits");
+        Self { name: self.name, bits: " int8", architecture, weights, frames: self.frames.clone() }
     }
 
     fn network(&self, kernels: Kernels) -> Arc<NativeNetwork> {
@@ -107,25 +118,50 @@ impl Task {
     }
 }
 
-fn interleaved(task: &Task) {
-    let (network, frames) = (task.network(Kernels::detect()), &task.frames);
-    let session = |threads| NativeSession::new(Arc::clone(&network), threads).expect("threads");
-    let native = |threads: usize, chunk: usize| {
-        let (mut session, frames) = (session(threads), frames.to_vec());
-        move || streamed(&mut session, &frames, chunk)
-    };
-    let width = frames.len() / FRAMES;
-    let mut contestants = vec![
-        contestant("native, 1 thread, one push", native(1, frames.len())),
-        contestant("native, 1 thread, 160 ms chunks", native(1, CHUNK_FRAMES * width)),
-        contestant("native, 2 threads, one push", native(2, frames.len())),
-    ];
-    contestants.extend(onnx_runtime::peers(task));
-    let outputs: Vec<Vec<f32>> = contestants.iter_mut().map(|c| (c.forward)()).collect();
+/// How long a call is.
+const LENGTHS: [(&str, usize); 2] = [("one push", FRAMES), ("160 ms chunks", CHUNK_FRAMES)];
+
+fn native(task: &Task) -> Vec<Contestant> {
+    let network = task.network(Kernels::detect());
+    let width = task.frames.len() / FRAMES;
+    let mut contestants = Vec::new();
+    for threads in [1, 2] {
+        for (length, frames) in LENGTHS {
+            let mut session = NativeSession::new(Arc::clone(&network), threads).expect("threads");
+            let sound = task.frames.clone();
+            let name = format!("native{}, {threads} threads, {length}", task.bits);
+            contestants.push(contestant(name, move || streamed(&mut session, &sound, frames * width)));
+        }
+    }
+    contestants
+}
+
+/// Panics unless the outputs of all contestants are those of the first.
+fn check(contestants: &mut [Contestant], task: &Task) {
+    let outputs: Vec<Vec<f32>> = contestants.iter_mut().map(|contestant| (contestant.forward)()).collect();
     for (contestant, output) in contestants.iter().zip(&outputs) {
         assert_eq!(output.len(), outputs[0].len(), "{}", contestant.name);
-        let difference = output.iter().zip(&outputs[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(difference < 1e-3, "{} differs by {difference}", contestant.name);
+        let pairs = || output.iter().zip(&outputs[0]);
+        if task.bits.is_empty() {
+            let difference = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 1e-3, "{} differs by {difference}", contestant.name);
+            continue;
+        }
+        // A value between two bytes may be rounded to either, and what follows from that may be large where nothing is
+        // likely: probabilities tell.
+        let difference = pairs().map(|(a, b)| (a.exp() - b.exp()).abs()).sum::<f32>() / output.len() as f32;
+        println!("{}: probabilities differ by {difference:.1e} from native on average", contestant.name);
+        assert!(difference < 0.01, "{} differs by {difference}", contestant.name);
+    }
+}
+
+fn interleaved(task: &Task, int8: &Task) {
+    let mut contestants = Vec::new();
+    for task in [task, int8] {
+        let mut own = native(task);
+        own.extend(onnx_runtime::peers(task));
+        check(&mut own, task);
+        contestants.extend(own);
     }
     for _ in 0..ROUNDS {
         for contestant in &mut contestants {
@@ -135,14 +171,15 @@ fn interleaved(task: &Task) {
             contestant.cpu_ms.push(1e3 * cpu.elapsed().as_secs_f64());
         }
     }
-    let set = network.instruction_set();
-    println!("\n{}: interleaved, {ROUNDS} rounds, ms for 10 s of sound, {set} kernels", task.name);
-    println!("{:34} {:>8} {:>8} {:>9} {:>8}", "", "CPU", "CPU min", "CPU ratio", "wall");
+    let kernels = Kernels::detect();
+    let (set, bytes) = (kernels.name(), kernels.bytes_name());
+    println!("\n{}: interleaved, {ROUNDS} rounds, ms for 10 s of sound, {set} kernels, int8 {bytes}", task.name);
+    println!("{:44} {:>8} {:>8} {:>9} {:>8}", "", "CPU", "CPU min", "CPU ratio", "wall");
     for contestant in &contestants {
         let least = contestant.cpu_ms.iter().copied().fold(f64::INFINITY, f64::min);
         let ratios: Vec<f64> = contestant.cpu_ms.iter().zip(&contestants[0].cpu_ms).map(|(a, b)| a / b).collect();
         println!(
-            "{:34} {:8.1} {:8.1} {:9.2} {:8.1}",
+            "{:44} {:8.1} {:8.1} {:9.2} {:8.1}",
             contestant.name,
             median(&contestant.cpu_ms),
             least,
@@ -150,16 +187,17 @@ fn interleaved(task: &Task) {
             median(&contestant.wall_ms),
         );
     }
-    let index = |name: &str| contestants.iter().position(|c| c.name == name);
-    for threads in ["1 thread", "2 threads"] {
-        let ours = index(&format!("native, {threads}, one push"));
-        let theirs = index(&format!("ONNX Runtime, {threads}"));
-        if let (Some(ours), Some(theirs)) = (ours, theirs) {
-            let ratio = |a: &[f64], b: &[f64]| median(&a.iter().zip(b).map(|(a, b)| a / b).collect::<Vec<_>>());
-            let (ours, theirs) = (&contestants[ours], &contestants[theirs]);
-            let cpu = ratio(&ours.cpu_ms, &theirs.cpu_ms);
-            let wall = ratio(&ours.wall_ms, &theirs.wall_ms);
-            println!("native / ONNX Runtime, {threads}: CPU {cpu:.2}, wall {wall:.2}");
+    let find = |name: String| contestants.iter().find(|contestant| contestant.name == name);
+    for (ours, theirs) in [("native", "ONNX Runtime"), ("native int8", "ONNX Runtime int8"), ("native int8", "native")]
+    {
+        for threads in [1, 2] {
+            for (length, _) in LENGTHS {
+                let name = |engine: &str| format!("{engine}, {threads} threads, {length}");
+                let (Some(a), Some(b)) = (find(name(ours)), find(name(theirs))) else { continue };
+                let ratio = |a: &[f64], b: &[f64]| median(&a.iter().zip(b).map(|(a, b)| a / b).collect::<Vec<_>>());
+                let (cpu, wall) = (ratio(&a.cpu_ms, &b.cpu_ms), ratio(&a.wall_ms, &b.wall_ms));
+                println!("{ours} / {theirs}, {threads} threads, {length}: CPU {cpu:.2}, wall {wall:.2}");
+            }
         }
     }
     println!();
@@ -204,23 +242,24 @@ mod onnx_runtime {
         let width = task.frames.len() / FRAMES;
         let offline =
             onnx::export(&task.architecture, &task.weights, Form::Offline, |_| Vec::new()).expect("an ONNX file").bytes;
-        let whole = |name, threads| {
+        let network = OnnxRuntimeNetwork::new(&task.architecture, &task.weights, Arc::clone(&runtime), Device::Cpu)
+            .expect("a network");
+        let network = Arc::new(network);
+        let mut contestants = Vec::new();
+        for threads in [1, 2] {
             let (mut session, frames) = (open(&runtime, &offline, threads), task.frames.clone());
-            contestant(name, move || {
+            let name = |length: &str| format!("ONNX Runtime{}, {threads} threads, {length}", task.bits);
+            contestants.push(contestant(name("one push"), move || {
                 let input = TensorRef::from_array_view(([1, FRAMES, width], &frames[..])).expect("a tensor");
                 let outputs = session.run(ort::inputs![input]).expect("a run");
                 outputs[0].try_extract_tensor::<f32>().expect("floats").1.to_vec()
-            })
-        };
-        let network = OnnxRuntimeNetwork::new(&task.architecture, &task.weights, Arc::clone(&runtime), Device::Cpu)
-            .expect("a network");
-        let (mut stream, frames) = (Arc::new(network).session(1).expect("a stream"), task.frames.clone());
-        let chunks = move || streamed(&mut *stream, &frames, CHUNK_FRAMES * width);
-        vec![
-            whole("ONNX Runtime, 1 thread", 1),
-            whole("ONNX Runtime, 2 threads", 2),
-            contestant("ONNX Runtime, 1 thread, 160 ms chunks", chunks),
-        ]
+            }));
+            let mut stream = Arc::clone(&network).session(threads).expect("a stream");
+            let frames = task.frames.clone();
+            let chunks = move || streamed(&mut *stream, &frames, CHUNK_FRAMES * width);
+            contestants.push(contestant(name("160 ms chunks"), chunks));
+        }
+        contestants
     }
 
     /// How many streams a core keeps at real time when each call takes 160 ms of so many.
@@ -237,8 +276,12 @@ mod onnx_runtime {
                 .iter()
                 .map(|history| {
                     let [channels, rows, bins] = history.shape;
-                    let zeros = vec![0.0_f32; batch * history.len()];
-                    Tensor::from_array(([batch, channels, rows, bins], zeros)).expect("a tensor").into()
+                    let shape = [batch, channels, rows, bins];
+                    if history.bytes {
+                        Tensor::from_array((shape, vec![0_u8; batch * history.len()])).expect("a tensor").into()
+                    } else {
+                        Tensor::from_array((shape, vec![0.0_f32; batch * history.len()])).expect("a tensor").into()
+                    }
                 })
                 .collect();
             let mut cpu_ms = Vec::new();
@@ -260,7 +303,7 @@ mod onnx_runtime {
                 histories = outputs.into_iter().skip(1).map(|(_, value)| value.into()).collect();
                 cpu_ms.push(1e3 * began.elapsed().as_secs_f64());
             }
-            report("ONNX Runtime", batch, median(&cpu_ms) / batch as f64);
+            report(&format!("ONNX Runtime{}", task.bits), batch, median(&cpu_ms) / batch as f64);
         }
     }
 }
@@ -268,12 +311,12 @@ mod onnx_runtime {
 /// Prints what 160 ms of a stream cost, and how many streams fill a core.
 fn report(engine: &str, batch: usize, cpu_ms: f64) {
     let streams = 10.0 * CHUNK_FRAMES as f64 / cpu_ms;
-    println!("{engine:14} {batch:3} streams a call: {cpu_ms:6.3} ms for 160 ms of one, {streams:6.0} streams a core");
+    println!("{engine:18} {batch:3} streams a call: {cpu_ms:6.3} ms for 160 ms of one, {streams:6.0} streams a core");
 }
 
 /// Many streams at once on one core: ours take turns, ONNX Runtime takes them in batches.
 fn many_streams(task: &Task) {
-    println!("{}: streams at real time", task.name);
+    println!("{}{}: streams at real time", task.name, task.bits);
     let network = task.network(Kernels::detect());
     let chunk = CHUNK_FRAMES * task.frames.len() / FRAMES;
     let mut sessions: Vec<_> =
@@ -286,7 +329,7 @@ fn many_streams(task: &Task) {
         }
         cpu_ms.push(1e3 * began.elapsed().as_secs_f64());
     }
-    report("native", 1, median(&cpu_ms) / sessions.len() as f64);
+    report(&format!("native{}", task.bits), 1, median(&cpu_ms) / sessions.len() as f64);
     onnx_runtime::batched(task);
 }
 
@@ -319,18 +362,24 @@ fn main() {
     let model = Model::embedded().expect("the shipped model");
     let english = Task::new("shipped model", model.architecture, model.weights);
     for task in [&reference, &english] {
-        interleaved(task);
+        let int8 = task.int8();
+        interleaved(task, &int8);
         many_streams(task);
+        many_streams(&int8);
     }
 
+    let int8 = reference.int8();
     let mut criterion = Criterion::default().with_measurement(CpuTime).sample_size(20).configure_from_args();
     let mut group = criterion.benchmark_group("reference network, 10 s, CPU time");
     for kernels in Kernels::available() {
-        let mut session = NativeSession::new(reference.network(kernels), 1).expect("a session");
-        let frames = &reference.frames;
-        for (name, chunk) in [("one push", frames.len()), ("160 ms", CHUNK_FRAMES * frames.len() / FRAMES)] {
-            let id = BenchmarkId::new(kernels.name(), name);
-            group.bench_function(id, |bencher| bencher.iter(|| streamed(&mut session, frames, chunk)));
+        for (task, set) in [(&reference, kernels.name().to_owned()), (&int8, format!("int8 {}", kernels.bytes_name()))]
+        {
+            let mut session = NativeSession::new(task.network(kernels), 1).expect("a session");
+            let frames = &task.frames;
+            for (name, chunk) in [("one push", frames.len()), ("160 ms", CHUNK_FRAMES * frames.len() / FRAMES)] {
+                let id = BenchmarkId::new(&set, name);
+                group.bench_function(id, |bencher| bencher.iter(|| streamed(&mut session, frames, chunk)));
+            }
         }
     }
     group.finish();

@@ -31,7 +31,9 @@ frames = ((frames - norm["mean"]) / norm["std"]).astype(np.float32)
 # The stream: 160 ms at a time, at the end zeros until the last step is out.
 stride, chunk = time["stride_frames"], 16 // time["stride_frames"] * time["stride_frames"] or time["stride_frames"]
 steps = (len(frames) + time["padding_frames"] - time["receptive_field_frames"]) // stride + 1
-feeds = {i.name: np.zeros([1, *i.shape[1:]], np.float32) for i in session.get_inputs() if "history" in i.name}
+dtypes = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+histories = [i for i in session.get_inputs() if "history" in i.name]
+feeds = {i.name: np.zeros([1, *i.shape[1:]], dtypes[i.type]) for i in histories}
 names, best = [output.name for output in session.get_outputs()], 0
 for position in range(0, (steps + time["delay_steps"]) * stride, chunk):
     ended = position + chunk >= len(frames)

@@ -16,6 +16,7 @@ pub mod layers;
 pub mod lines;
 pub mod model;
 pub mod network;
+pub mod quantize;
 pub mod random;
 pub mod recognizer;
 pub mod spectrogram;

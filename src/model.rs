@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! models/<name>/model.toml            name, layers, [spectrogram]: a Recipe
-//!               weights.safetensors   the layers' tensors, spectrogram.mean and spectrogram.std
+//!               weights.safetensors   the layers' tensors (docs/int8.md: 8-bit ones), spectrogram.mean and spectrogram.std
 //!               tokens.txt            one token per line, the blank <b> first
 //!               words.lm              an n-gram model of the language, where model.toml has [language_model]
 //!               README.md             the model card

@@ -24,6 +24,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("dataset", &["audio", "spectrogram", "tokens"]),
     ("evaluate", &["tokens", "transcript"]),
     ("train", &["dataset", "spectrogram", "network", "layers", "ctc", "tokens", "model", "evaluate"]),
+    ("quantize", &["network", "layers", "inference"]),
     ("visualize", &["spectrogram", "network", "layers", "model", "tokens", "transcript", "ctc"]),
     ("server", &["recognizer", "transcript"]),
 ];

@@ -10,10 +10,13 @@ use proptest::prelude::*;
 mod plain;
 mod random_network;
 
-use random_network::{Noise, network, streamed};
+use random_network::{Noise, int8_network, network, streamed};
 
 /// Difference allowed from the plain f64 mathematics.
 const TOLERANCE: f64 = 1e-4;
+/// The same in 8 bits for one value, and for their mean.
+const STEPS: f64 = 0.1;
+const MEAN_STEPS: f64 = 5e-3;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
@@ -40,6 +43,35 @@ proptest! {
             // The same session again, in pieces and with two threads: not a bit may change.
             prop_assert_eq!(&streamed(&mut session, &input, width, &pieces), &whole);
             let mut session = NativeSession::new(network, 2).unwrap();
+            prop_assert_eq!(&streamed(&mut session, &input, width, &pieces), &whole);
+        }
+    }
+
+    #[test]
+    fn eight_bits_are_the_plain_mathematics_but_for_a_step_here_and_there(
+        seed: u64,
+        frames in 1usize..100,
+        pieces in prop::collection::vec(1usize..40, 1..6),
+    ) {
+        let (architecture, weights) = int8_network(seed);
+        let width = architecture.input().len();
+        let input = Noise(seed ^ 1).values(frames * width);
+        let plain = plain::forward(&architecture, &weights, &input);
+        for kernels in Kernels::available() {
+            let network = Arc::new(NativeNetwork::with_kernels(&architecture, &weights, kernels).unwrap());
+            let mut session = NativeSession::new(Arc::clone(&network), 1).unwrap();
+            let whole = streamed(&mut session, &input, width, &[frames]);
+            prop_assert_eq!(whole.len(), plain.len());
+            // A value between two bytes may be rounded to either, which changes what follows by a step.
+            let apart: Vec<f64> = whole.iter().zip(&plain).map(|(a, b)| (f64::from(*a) - b).abs()).collect();
+            let (most, mean) = (apart.iter().copied().fold(0.0, f64::max), apart.iter().sum::<f64>());
+            prop_assert!(most < STEPS && mean <= MEAN_STEPS * apart.len() as f64, "{} ({:?})", most, kernels);
+            prop_assert_eq!(&streamed(&mut session, &input, width, &pieces), &whole);
+            let mut session = NativeSession::new(network, 2).unwrap();
+            prop_assert_eq!(&streamed(&mut session, &input, width, &pieces), &whole);
+            // Poison before a reset must not show after it.
+            session.push(&vec![f32::NAN; 50 * width], &mut Vec::new()).unwrap();
+            session.reset();
             prop_assert_eq!(&streamed(&mut session, &input, width, &pieces), &whole);
         }
     }

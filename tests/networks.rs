@@ -269,6 +269,7 @@ fn what_a_stream_keeps_and_computes_is_bounded() {
             time_padding: TimePadding { past: 4 * 4095, future: 0 },
             frequency_padding: FrequencyPadding::default(),
             bias: false,
+            int8: false,
         };
         layer(format!("d{index}"), Layer::Convolution(convolution))
     };
@@ -324,6 +325,7 @@ fn any_layer() -> impl Strategy<Value = Layer> {
             time_padding,
             frequency_padding: FrequencyPadding::default(),
             bias: true,
+            int8: false,
         })
     })
 }

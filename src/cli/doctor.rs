@@ -19,6 +19,9 @@ use super::{ModelChoice, Verbosity, threads};
 const TURNS: usize = 5;
 /// Log-probabilities of two engines that differ by less are the same.
 const TOLERANCE: f32 = 1e-4;
+/// In 8 bits engines may round a value between two bytes to either, which changes what follows by a step: probabilities that
+/// differ by less are the same.
+const STEPS: f32 = 0.1;
 
 /// Show what there is to compute with, and test it.
 ///
@@ -41,9 +44,24 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     let sets: Vec<&str> = Kernels::available().iter().map(Kernels::name).collect();
     let cores = threads(None);
     line(&mut text, "program", format_args!("dfcnn {}", env!("CARGO_PKG_VERSION")));
-    line(&mut text, "processor", format_args!("{} cores, instruction sets {}", cores, sets.join(", ")));
+    line(
+        &mut text,
+        "processor",
+        format_args!(
+            "{} cores, instruction sets {}; in 8 bits {}",
+            cores,
+            sets.join(", "),
+            Kernels::detect().bytes_name()
+        ),
+    );
     let parameters = model.architecture.parameter_count();
-    line(&mut text, "model", format_args!("{}, {parameters} parameters", model.name));
+    let int8 = model.architecture.int8_convolutions();
+    let tolerance = if int8 > 0 { STEPS } else { TOLERANCE };
+    let bits = match int8 {
+        0 => String::new(),
+        int8 => format!(", {int8} convolutions in 8 bits"),
+    };
+    line(&mut text, "model", format_args!("{}, {parameters} parameters{bits}", model.name));
     line(&mut text, "microphone", microphone());
     // Of the libraries here one that knows CUDA is to be loaded, and what is loaded stays.
     let (cuda, cpu) = ((EngineKind::OnnxRuntime, Compute::Cuda), (EngineKind::OnnxRuntime, Compute::Cpu));
@@ -58,8 +76,8 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     for (name, engine) in engines.iter().rev() {
         match engine.as_ref().map_err(Error::to_string).and_then(|engine| hear(engine).map_err(|e| e.to_string())) {
             Ok(heard) => {
-                let apart = heard.apart(&wanted);
-                let verdict = if apart < TOLERANCE { "hears the same" } else { "DOES NOT hear the same" };
+                let apart = heard.apart(&wanted, int8 > 0);
+                let verdict = if apart < tolerance { "hears the same" } else { "DOES NOT hear the same" };
                 line(&mut text, name, format_args!("{}, {verdict} ({apart:.0e} apart)", heard.costs()));
             }
             Err(problem) => line(&mut text, name, format_args!("does not run: {problem}")),
@@ -68,8 +86,8 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     io::stdout().lock().write_all(text.as_bytes()).map_err(Error::write("-"))?;
 
     let chosen = arguments.backend.engine(&model, verbosity)?;
-    let apart = hear(&chosen)?.apart(&wanted);
-    anyhow::ensure!(apart < TOLERANCE, "the engine that was chosen is {apart} apart from the native one");
+    let apart = hear(&chosen)?.apart(&wanted, int8 > 0);
+    anyhow::ensure!(apart < tolerance, "the engine that was chosen is {apart} apart from the native one");
     Ok(())
 }
 
@@ -99,15 +117,15 @@ impl Heard {
         format!("{:.1} ms for 1 s of sound, real-time factor {:.4}", 1e3 * self.seconds, self.seconds)
     }
 
-    /// The largest difference, relative where log-probabilities are beyond −1.
-    fn apart(&self, other: &Self) -> f32 {
+    /// The largest difference of log-probabilities, relative where they are beyond −1; in `int8`, of probabilities.
+    fn apart(&self, other: &Self, int8: bool) -> f32 {
         if self.log_probs.len() != other.log_probs.len() {
             return f32::INFINITY;
         }
         let pairs = self.log_probs.iter().zip(&other.log_probs);
         // A difference that is no number is as large as can be.
         pairs
-            .map(|(a, b)| (a - b).abs() / b.abs().max(1.0))
+            .map(|(a, b)| if int8 { (a.exp() - b.exp()).abs() } else { (a - b).abs() / b.abs().max(1.0) })
             .fold(0.0, |most, apart| if apart <= most { most } else { apart })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dfcnn::model::{Model, Recipe};
-use dfcnn::network::{LayerSummary, TimeExtent};
+use dfcnn::network::{Architecture, LayerSummary, TimeExtent};
 use dfcnn::time::FrameClock;
 use serde::Serialize;
 
@@ -31,6 +31,8 @@ struct LayerLine<'a> {
     parameters: usize,
     multiply_adds_per_frame: usize,
     multiply_adds_per_second: f64,
+    /// Whether these are of bytes.
+    int8: bool,
     #[serde(flatten)]
     time: TimeLine,
 }
@@ -108,6 +110,7 @@ fn write_json(recipe: &Recipe, out: &mut impl Write) -> anyhow::Result<()> {
             parameters: layer.parameters,
             multiply_adds_per_frame: layer.multiply_adds,
             multiply_adds_per_second: layer.multiply_adds_per_second(frame_rate_hz),
+            int8: layer.int8,
             time: TimeLine::new(layer.time, clock),
         };
         writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -153,6 +156,7 @@ fn write_table(recipe: &Recipe, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out)?;
     writeln!(out, "parameters       {}", grouped(network.parameter_count()))?;
     writeln!(out, "cost             {gflop:.3} GFLOP per second of sound (convolutions; 2 per multiply-add)")?;
+    writeln!(out, "arithmetic       {}", arithmetic(network))?;
     let [step, field] = [clock.hops_ms(time.stride), field_ms(time, clock)].map(ms);
     let [history, lookahead, window] =
         [clock.hops_ms(time.history), clock.hops_ms(time.lookahead), clock.window_ms()].map(ms);
@@ -163,6 +167,24 @@ fn write_table(recipe: &Recipe, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What convolutions compute with.
+fn arithmetic(network: &Architecture) -> String {
+    let int8 = network.int8_convolutions();
+    if int8 == 0 {
+        return "32-bit floating point".into();
+    }
+    let cost = |layer: &&LayerSummary| layer.multiply_adds_per_second(1.0);
+    let (all, bytes): (f64, f64) = (
+        network.summary().iter().map(|layer| cost(&layer)).sum(),
+        network.summary().iter().filter(|layer| layer.int8).map(|layer| cost(&layer)).sum(),
+    );
+    let convolutions = network.summary().iter().filter(|layer| layer.kind == "convolution").count();
+    let part = 100.0 * bytes / all;
+    format!(
+        "{int8} of {convolutions} convolutions in 8 bits, {part:.1} % of the cost; the rest in 32-bit floating point"
+    )
+}
+
 fn row(layer: &LayerSummary, clock: FrameClock) -> [String; 9] {
     // Layers inside a residual are indented under it by their own name.
     let name = layer.path.rsplit('.').next().unwrap_or_default();
@@ -170,7 +192,7 @@ fn row(layer: &LayerSummary, clock: FrameClock) -> [String; 9] {
     let mflop = 2e-6 * layer.multiply_adds_per_second(clock.frame_rate_hz());
     [
         format!("{:indent$}{name}", "", indent = 2 * layer.depth),
-        layer.kind.into(),
+        if layer.int8 { format!("{}, int8", layer.kind) } else { layer.kind.into() },
         layer.output.frequency.to_string(),
         layer.output.channels.to_string(),
         or_blank(layer.parameters == 0, grouped(layer.parameters)),

@@ -15,6 +15,7 @@ mod output;
 mod parallel;
 mod prepare;
 mod progress;
+mod quantize;
 mod report;
 mod see;
 mod segments;
@@ -53,6 +54,7 @@ enum Command {
     Listen(Box<listen::Arguments>),
     Lm(lm::Arguments),
     Prepare(prepare::Arguments),
+    Quantize(quantize::Arguments),
     Report(report::Arguments),
     See(Box<see::Arguments>),
     Train(Box<train::Arguments>),
@@ -75,6 +77,7 @@ impl Cli {
             Command::Listen(arguments) => listen::run(&arguments, self.verbosity),
             Command::Lm(arguments) => lm::run(&arguments, self.verbosity),
             Command::Prepare(arguments) => prepare::run(&arguments, self.verbosity),
+            Command::Quantize(arguments) => quantize::run(&arguments, self.verbosity),
             Command::Report(arguments) => report::run(&arguments, self.verbosity),
             Command::See(arguments) => see::run(&arguments, self.verbosity, report),
             Command::Train(arguments) => train::run(&arguments, self.verbosity),

@@ -7,6 +7,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod bytes;
 mod pack;
 mod passes;
 mod scalar;
@@ -53,6 +54,7 @@ pub struct Kernels {
     winograd_output: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
     maximum: unsafe fn(&mut [f32], &[f32]),
     add: unsafe fn(&mut [f32], &[f32], bool),
+    bytes: bytes::Table,
 }
 
 /// Compiles the bodies of `scalar` once more, with the vectors of an instruction set that has fused multiply-add.
@@ -87,7 +89,7 @@ macro_rules! compile_again {
 use compile_again;
 
 macro_rules! table {
-    ($name:literal, $set:ident) => {
+    ($name:literal, $set:ident, $bytes:expr) => {
         Kernels {
             name: $name,
             tap_product: $set::tap_product,
@@ -98,6 +100,7 @@ macro_rules! table {
             winograd_output: $set::winograd_output,
             maximum: $set::maximum,
             add: $set::add,
+            bytes: $bytes,
         }
     };
 }
@@ -115,6 +118,7 @@ impl Kernels {
             winograd_output: scalar::winograd_output::<false>,
             maximum: scalar::maximum,
             add: scalar::add,
+            bytes: bytes::SCALAR,
         }
     }
 
@@ -123,11 +127,14 @@ impl Kernels {
         let mut tables = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
-                tables.push(table!("AVX-512", avx512));
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if is_x86_feature_detected!("avx512f") && avx2 {
+                let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
+                let bytes = if vnni { bytes::VNNI } else { bytes::AVX2 };
+                tables.push(table!("AVX-512", avx512, bytes));
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                tables.push(table!("AVX2+FMA", avx2));
+            if avx2 {
+                tables.push(table!("AVX2+FMA", avx2, bytes::AVX2));
             }
         }
         tables.push(Self::scalar());

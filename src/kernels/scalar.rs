@@ -4,6 +4,7 @@
 //! Bodies are `#[inline(always)]` and generic over `FMA`, so that the files of the instruction sets compile the same
 //! text again with wider vectors; only the product is written by hand there.
 
+use super::bytes::{ByteProduct, ByteSum, QUAD};
 use super::winograd::{OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
 use super::{Depthwise, PANEL, TapGradient, TapProduct};
 
@@ -173,5 +174,93 @@ pub fn add(values: &mut [f32], others: &[f32], relu: bool) {
     for (value, &other) in values.iter_mut().zip(others) {
         let sum = *value + other;
         *value = if relu { sum.max(0.0) } else { sum };
+    }
+}
+
+/// See [`ByteProduct`]; `to_bytes` says where the zero is when the outputs are bytes.
+///
+/// # Safety
+/// Every access that [`ByteProduct`] describes lies within its slices and `out`, which holds bytes where `to_bytes` is
+/// given and f32 elsewhere.
+pub unsafe fn byte_product(product: &ByteProduct<'_>, to_bytes: Option<u8>, out: *mut u8) {
+    let ByteProduct { input, offsets, step, depth, weights, channels, .. } = *product;
+    let quads = depth.div_ceil(QUAD);
+    for first in (0..channels).step_by(PANEL) {
+        let lanes = PANEL.min(channels - first);
+        let panel = &weights[first / PANEL * offsets.len() * quads..][..offsets.len() * quads];
+        for position in 0..product.positions {
+            let mut sums = [0_i32; PANEL];
+            sums.copy_from_slice(&product.starts[first..first + PANEL]);
+            for (&offset, weights) in offsets.iter().zip(panel.chunks_exact(quads)) {
+                let input = &input[offset + position * step..][..depth];
+                for (input, weights) in input.chunks(QUAD).zip(weights) {
+                    let x: [i32; QUAD] = std::array::from_fn(|k| input.get(k).map_or(0, |&x| x.into()));
+                    for (sum, &[a, b, c, d]) in sums.iter_mut().zip(weights.0.as_chunks::<QUAD>().0) {
+                        let [a, b, c, d] = [a, b, c, d].map(i32::from);
+                        *sum = sum.wrapping_add(x[0] * a + x[1] * b + x[2] * c + x[3] * d);
+                    }
+                }
+            }
+            for (lane, sum) in sums.into_iter().take(lanes).enumerate() {
+                let channel = first + lane;
+                let value = sum as f32 * product.scale[channel] + product.bias[channel];
+                let at = position * product.out_step + channel;
+                match to_bytes {
+                    // SAFETY: the caller promises that value `at` lies within `out`.
+                    None => unsafe { *out.cast::<f32>().add(at) = if product.relu { value.max(0.0) } else { value } },
+                    // SAFETY: the same.
+                    Some(zero) => unsafe { *out.add(at) = byte(value, zero, product.relu) },
+                }
+            }
+        }
+    }
+}
+
+/// The byte nearest to `zero + value`, at least `zero` if `relu`. Of two that are equally near it is the even one that is
+/// as far from `zero`.
+#[inline(always)]
+pub fn byte(value: f32, zero: u8, relu: bool) -> u8 {
+    /// 1.5 · 2²³. Sums with it have no bits for a fraction: they are rounded to whole numbers, of two the even one, and
+    /// their low bits are the number that was added.
+    const WHOLE: f32 = 12_582_912.0;
+    let (least, most) = (if relu { 0.0 } else { -f32::from(zero) }, 255.0 - f32::from(zero));
+    let value = if value > least { value } else { least };
+    let value = if value < most { value } else { most };
+    ((value + WHOLE).to_bits() as u8).wrapping_add(zero)
+}
+
+/// `out[i]` is the byte nearest to `zero + values[i] / scale`, computed as `values[i] · inverse`.
+#[inline(always)]
+pub fn quantize(values: &[f32], inverse: f32, zero: u8, out: &mut [u8]) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = byte(value * inverse, zero, false);
+    }
+}
+
+/// `out[i] = scale · (bytes[i] − zero)`.
+#[inline(always)]
+pub fn dequantize(bytes: &[u8], scale: f32, zero: u8, out: &mut [f32]) {
+    for (out, &byte) in out.iter_mut().zip(bytes) {
+        *out = scale * (i32::from(byte) - i32::from(zero)) as f32;
+    }
+}
+
+/// See [`ByteSum`].
+#[inline(always)]
+pub fn add_bytes(sum: &ByteSum, a: &[u8], b: &[u8], out: &mut [u8]) {
+    let [zero_a, zero_b] = sum.zeros.map(i32::from);
+    let [scale_a, scale_b] = sum.scales;
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        let a = scale_a * (i32::from(a) - zero_a) as f32;
+        let b = scale_b * (i32::from(b) - zero_b) as f32;
+        *out = byte(a + b, sum.zero, sum.relu);
+    }
+}
+
+/// `bytes[i] = max(bytes[i], others[i])`.
+#[inline(always)]
+pub fn maximum_bytes(bytes: &mut [u8], others: &[u8]) {
+    for (byte, &other) in bytes.iter_mut().zip(others) {
+        *byte = (*byte).max(other);
     }
 }

@@ -16,6 +16,7 @@ mod log_softmax;
 mod open;
 mod parameter;
 mod pool;
+mod quantize;
 mod residual;
 mod sequence;
 

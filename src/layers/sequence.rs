@@ -11,6 +11,7 @@ use super::local_response_norm::LocalResponseNorm;
 use super::log_softmax::LogSoftmax;
 use super::parameter::Parameter;
 use super::pool::{Kind, Pool};
+use super::quantize::Quantize;
 use super::residual::Residual;
 use super::{Mode, Rule};
 use crate::network::{self, Architecture, FrameShape, Layer, NamedLayer};
@@ -78,6 +79,7 @@ pub enum Node {
     Residual(Box<Residual>),
     FrequencyCollapse(FrequencyCollapse),
     LogSoftmax(LogSoftmax),
+    Quantize(Quantize),
 }
 
 macro_rules! each_kind {
@@ -92,6 +94,7 @@ macro_rules! each_kind {
             Node::Residual($layer) => $work,
             Node::FrequencyCollapse($layer) => $work,
             Node::LogSoftmax($layer) => $work,
+            Node::Quantize($layer) => $work,
         }
     };
 }
@@ -119,7 +122,8 @@ impl Node {
             | Node::LocalResponseNorm(_)
             | Node::Dropout(_)
             | Node::FrequencyCollapse(_)
-            | Node::LogSoftmax(_) => false,
+            | Node::LogSoftmax(_)
+            | Node::Quantize(_) => false,
         }
     }
 }
@@ -165,6 +169,7 @@ impl Sequence {
                 Layer::Dropout(settings) => Node::Dropout(Dropout::new(settings, source.layers)),
                 Layer::FrequencyCollapse => Node::FrequencyCollapse(FrequencyCollapse::default()),
                 Layer::LogSoftmax => Node::LogSoftmax(LogSoftmax::default()),
+                Layer::Quantize(settings) => Node::Quantize(Quantize::new(*settings)),
             });
             shape = output;
             paths.push(path);

@@ -20,6 +20,8 @@ pub enum Role {
     Weight,
     /// A convolution's bias, `[out_channels]`.
     Bias,
+    /// What each int8 filter is multiplied by, `[out_channels]`; not trained by gradients.
+    WeightScale,
     /// A batch normalisation's factor γ, `[channels]`.
     Scale,
     /// A batch normalisation's summand β, `[channels]`.
@@ -33,7 +35,7 @@ pub enum Role {
 impl Role {
     /// Whether gradients train it. Only such parameters are counted.
     pub fn is_trained(self) -> bool {
-        !matches!(self, Role::RunningMean | Role::RunningVar)
+        !matches!(self, Role::RunningMean | Role::RunningVar | Role::WeightScale)
     }
 }
 
@@ -79,6 +81,8 @@ pub struct LayerSummary {
     /// Multiply-adds of convolutions for one of its output frames; everything else is a few percent and not counted.
     /// A floating-point operation count is twice this.
     pub multiply_adds: usize,
+    /// Whether these are of bytes.
+    pub int8: bool,
 }
 
 impl LayerSummary {
@@ -161,6 +165,11 @@ impl Architecture {
     /// Multiply-adds for a second of input at `frame_rate_hz` input frames per second.
     pub fn multiply_adds_per_second(&self, frame_rate_hz: f64) -> f64 {
         self.summary().iter().map(|layer| layer.multiply_adds_per_second(frame_rate_hz)).sum()
+    }
+
+    /// Convolutions that compute with bytes.
+    pub fn int8_convolutions(&self) -> usize {
+        self.parameters().iter().filter(|parameter| parameter.role == Role::WeightScale).count()
     }
 
     /// Whether the last layer is the log-softmax that CTC expects.

@@ -75,7 +75,8 @@ impl Layer {
             | Layer::Dropout(_)
             | Layer::Residual(_)
             | Layer::FrequencyCollapse
-            | Layer::LogSoftmax => [Window::POINT; 2],
+            | Layer::LogSoftmax
+            | Layer::Quantize(_) => [Window::POINT; 2],
         }
     }
 }

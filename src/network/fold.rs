@@ -7,7 +7,8 @@ use crate::{Error, Result};
 
 /// The same function with fewer layers. At inference a batch normalisation `γ (y − μ) / √(σ² + ε) + β` directly after a
 /// convolution `y = w ∗ x + b` is the convolution with `w' = w γ / √(σ² + ε)` and `b' = (b − μ) γ / √(σ² + ε) + β`;
-/// dropout does nothing. A batch normalisation after anything else stays.
+/// dropout does nothing. A batch normalisation after anything else stays, and after int8 filters, whose scales the factor
+/// would leave.
 ///
 /// # Errors
 /// [`Error::Network`] when the weights are not those of the architecture.
@@ -26,7 +27,9 @@ fn fold(layers: &[NamedLayer], prefix: &str, weights: &mut Weights) -> Result<Ve
         let path = format!("{prefix}{name}");
         let layer = match (layer, folded.last_mut()) {
             (Layer::Dropout(_), _) => continue,
-            (Layer::BatchNorm(norm), Some(NamedLayer { name, layer: Layer::Convolution(convolution) })) => {
+            (Layer::BatchNorm(norm), Some(NamedLayer { name, layer: Layer::Convolution(convolution) }))
+                if !convolution.int8 =>
+            {
                 convolution.bias = true;
                 fold_into(&format!("{prefix}{name}"), &path, norm, weights)?;
                 continue;

@@ -94,6 +94,8 @@ pub enum Layer {
     FrequencyCollapse,
     /// Log of the softmax over the channels.
     LogSoftmax,
+    /// Rounds to 8 bits, so that layers behind it can compute with bytes.
+    Quantize(Quantize),
 }
 
 impl Layer {
@@ -110,6 +112,7 @@ impl Layer {
             Layer::Residual(_) => "residual",
             Layer::FrequencyCollapse => "frequency-collapse",
             Layer::LogSoftmax => "log-softmax",
+            Layer::Quantize(_) => "quantize",
         }
     }
 
@@ -151,6 +154,10 @@ pub struct Convolution {
     /// Whether a bias `[out_channels]` is added.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub bias: bool,
+    /// Whether each filter is int8 times a factor of its own, and sees an image that a [`Quantize`] made: products are then
+    /// of bytes.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub int8: bool,
 }
 
 /// Zero frames around the sound. `past` is what the first outputs lack, `future` what the last ones lack.
@@ -270,6 +277,26 @@ pub struct Dropout {
     pub rate: f32,
 }
 
+/// Settings of rounding to bytes: `scale · (q − zero_point)`, where `q` is the byte nearest to `zero_point + x / scale`, of two
+/// that are equally near the one that is even without the zero point.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantize {
+    /// From one value to the next.
+    pub scale: f32,
+    /// The byte that stands for 0; itself 0 where nothing is negative.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zero_point: u8,
+}
+
+impl Quantize {
+    /// What is left of `x`.
+    pub fn round(&self, x: f32) -> f32 {
+        let zero = f32::from(self.zero_point);
+        self.scale * (x / self.scale).round_ties_even().clamp(-zero, 255.0 - zero)
+    }
+}
+
 /// Settings of a residual (He et al. 2015): both paths must give the same shape and the same time step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -305,6 +332,14 @@ fn is_yes(value: &bool) -> bool {
     *value
 }
 
+fn is_no(value: &bool) -> bool {
+    !*value
+}
+
+fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
 fn batch_norm_epsilon() -> f32 {
     1e-5
 }
@@ -334,6 +369,9 @@ mod tests {
             ("kernel = [3, 3]\nstride = [2, 2]", "average-pool"),
             ("size = 5\nalpha = 1e-4\nbeta = 0.75\nk = 2.0", "local-response-norm"),
             ("rate = 0.5", "dropout"),
+            ("out_channels = 8\nkernel = [1, 1]\nint8 = true", "convolution"),
+            ("scale = 0.02", "quantize"),
+            ("scale = 0.02\nzero_point = 128", "quantize"),
             ("branch = [{ name = \"a\", kind = \"log-softmax\" }]", "residual"),
             ("", "frequency-collapse"),
             ("", "log-softmax"),
@@ -355,6 +393,8 @@ mod tests {
             ("name = \"x\"\nkind = \"activation\"\nfunction = \"relu\"\nslope = 0.1", "unknown key `slope`"),
             ("name = \"x\"\nkind = \"activation\"\nfunction = \"leaky-relu\"\nslop = 0.1", "`slop`"),
             ("name = \"x\"\nkind = \"activation\"\nfunction = \"mish\"", "unknown variant `mish`"),
+            ("name = \"x\"\nkind = \"quantize\"\nzero_point = 3", "missing field `scale`"),
+            ("name = \"x\"\nkind = \"quantize\"\nscale = 0.1\nzero_point = 256", "256"),
             ("name = \"x\"\nkind = \"max-pool\"\nkernel = [-1, 2]", "-1"),
             ("name = \"x\"\nkind = \"max-pool\"\nkernel = [1, 2, 3]", "3"),
             (

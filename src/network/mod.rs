@@ -12,10 +12,10 @@ pub use architecture::{Architecture, LayerSummary, Parameter, Role};
 pub use fold::fold_batch_norm;
 pub use layer::{
     Activation, BatchNorm, Convolution, Dropout, FrameShape, FrequencyPadding, Layer, LocalResponseNorm, NamedLayer,
-    Pool, Residual, TimePadding,
+    Pool, Quantize, Residual, TimePadding,
 };
 pub use survey::{
-    MAX_CHANNELS, MAX_COLUMN, MAX_DEPTH, MAX_FREQUENCY, MAX_KERNEL, MAX_LAYERS, MAX_MULTIPLY_ADDS, MAX_PARAMETERS,
-    MAX_RECEPTIVE_FIELD, MAX_STATE, TimeExtent,
+    MAX_CHANNELS, MAX_COLUMN, MAX_DEPTH, MAX_FREQUENCY, MAX_INT8_PRODUCTS, MAX_KERNEL, MAX_LAYERS, MAX_MULTIPLY_ADDS,
+    MAX_PARAMETERS, MAX_RECEPTIVE_FIELD, MAX_STATE, TimeExtent,
 };
 pub use weights::{MAX_FILE_BYTES, Precision, Tensor, Weights};

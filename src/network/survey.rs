@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::architecture::{LayerSummary, Parameter, Role};
 use super::arithmetic::Window;
-use super::layer::{Activation, FrameShape, Layer, NamedLayer};
+use super::layer::{Activation, Convolution, FrameShape, Layer, NamedLayer};
 use crate::{Error, Result};
 
 /// Layers in all, those inside residuals included.
@@ -25,8 +25,13 @@ pub const MAX_RECEPTIVE_FIELD: usize = 1 << 20;
 pub const MAX_PARAMETERS: usize = 1 << 31;
 /// Values that a stream keeps between calls, all layers together.
 pub const MAX_STATE: usize = 1 << 28;
+/// Products of bytes in one sum: more could overflow 32 bits.
+pub const MAX_INT8_PRODUCTS: usize = 1 << 16;
 /// Multiply-adds for one output frame, all layers together.
 pub const MAX_MULTIPLY_ADDS: usize = 1 << 31;
+
+/// What one step of a byte may stand for: neither it nor its square leaves the range of f32.
+pub(super) const SCALES: std::ops::RangeInclusive<f32> = 1e-12..=1e12;
 
 /// What an output frame depends on, in input frames. A whole network is, along time, one sliding window: output `t` sees
 /// the inputs `[t · stride − history, t · stride + lookahead]`, of which `padding` may lie outside the utterance.
@@ -99,6 +104,8 @@ pub(super) struct Survey {
 struct Image {
     shape: FrameShape,
     time: TimeExtent,
+    /// Whether its values are bytes times a scale.
+    bytes: bool,
 }
 
 impl Survey {
@@ -116,7 +123,7 @@ impl Survey {
             state_values: 0,
             multiply_adds: 0,
         };
-        let output = survey.walk(layers, "", 0, Image { shape: input, time: TimeExtent::INPUT })?;
+        let output = survey.walk(layers, "", 0, Image { shape: input, time: TimeExtent::INPUT, bytes: false })?;
         survey.output = output.shape;
         survey.time = output.time;
         Ok(survey)
@@ -136,6 +143,7 @@ impl Survey {
                 time: image.time,
                 parameters: 0,
                 multiply_adds: 0,
+                int8: matches!(layer, Layer::Convolution(convolution) if convolution.int8),
             });
             image = self.visit(layer, &path, depth, image, row)?;
             self.summary[row].output = image.shape;
@@ -163,7 +171,13 @@ impl Survey {
                 let [time_taps, frequency_taps] = c.kernel;
                 let weight = vec![c.out_channels, channels / c.groups, time_taps, frequency_taps];
                 let cost = product(&weight).and_then(|weights| weights.checked_mul(shape.frequency));
+                if c.int8 {
+                    check_int8(c, path, &weight, image)?;
+                }
                 self.parameter(row, "weight", weight, Role::Weight)?;
+                if c.int8 {
+                    self.parameter(row, "weight_scale", vec![c.out_channels], Role::WeightScale)?;
+                }
                 if c.bias {
                     self.parameter(row, "bias", vec![c.out_channels], Role::Bias)?;
                 }
@@ -191,9 +205,16 @@ impl Survey {
             | Layer::AveragePool(_)
             | Layer::LocalResponseNorm(_)
             | Layer::Dropout(_)
-            | Layer::LogSoftmax => {}
+            | Layer::LogSoftmax
+            | Layer::Quantize(_) => {}
         }
-        Ok(Image { shape, time })
+        let bytes = match layer {
+            Layer::Quantize(_) => true,
+            // These only choose among values.
+            Layer::MaxPool(_) | Layer::FrequencyCollapse | Layer::Dropout(_) => image.bytes,
+            _ => false,
+        };
+        Ok(Image { shape, time, bytes })
     }
 
     /// Slides the layer's windows over `image`: the new frequency axis (channels unchanged) and the new time extent.
@@ -251,7 +272,7 @@ impl Survey {
         }
         let waiting = branch.time.lookahead.abs_diff(shortcut.time.lookahead) / branch.time.stride;
         self.keep(path, Some(waiting), branch.shape)?;
-        Ok(Image { shape: branch.shape, time: branch.time.union(shortcut.time) })
+        Ok(Image { shape: branch.shape, time: branch.time.union(shortcut.time), bytes: false })
     }
 
     /// Counts `columns` of `shape` that a stream has to keep.
@@ -338,6 +359,21 @@ fn check_window(path: &str, axis: &str, window: &Window) -> Result<()> {
     Ok(())
 }
 
+/// Checks what a convolution with int8 filters of shape `weight` needs.
+fn check_int8(convolution: &Convolution, path: &str, weight: &[usize], input: Image) -> Result<()> {
+    if !input.bytes {
+        let problem = "int8 filters need an image of bytes; put a quantize layer before it, with nothing but max-pool and \
+                       frequency-collapse between them";
+        return Err(Error::network(path, problem));
+    }
+    if convolution.groups != 1 {
+        let problem = format!("groups = {}, but int8 filters see all channels; leave it in f32", convolution.groups);
+        return Err(Error::network(path, problem));
+    }
+    at_most(path, "the number of products in a sum of int8", product(&weight[1..]), MAX_INT8_PRODUCTS)?;
+    Ok(())
+}
+
 /// Checks settings that are no shapes.
 fn check_settings(layer: &Layer, path: &str) -> Result<()> {
     let fail = |problem: String| Err(Error::network(path, problem));
@@ -368,6 +404,9 @@ fn check_settings(layer: &Layer, path: &str) -> Result<()> {
         }
         Layer::Dropout(dropout) if !(0.0..1.0).contains(&dropout.rate) => {
             fail(format!("rate = {} must be in [0, 1)", dropout.rate))
+        }
+        Layer::Quantize(quantize) if !SCALES.contains(&quantize.scale) => {
+            fail(format!("scale = {} must be a number from {:e} to {:e}", quantize.scale, SCALES.start(), SCALES.end()))
         }
         _ => Ok(()),
     }

@@ -112,6 +112,10 @@ impl Trainer {
         config.validate()?;
         recipe.check()?;
         recipe.check_tokens(&tokens)?;
+        if recipe.architecture.int8_convolutions() > 0 {
+            let problem = "is in 8 bits, which gradients cannot train; train the model that it was made of";
+            return Err(Error::setting("the network", problem));
+        }
         if Self::is_run(folder) {
             let problem = "holds a run already; go on with it by --resume, or name another folder";
             return Err(Error::data(folder, problem));

@@ -118,6 +118,10 @@ fn apply(layer: &Layer, path: &str, weights: &Weights, x: Image) -> Image {
             x.values[x.index(t, f, c)] / (f64::from(s.k) + f64::from(s.alpha) * sum).powf(f64::from(s.beta))
         }),
         Layer::Dropout(_) => x,
+        Layer::Quantize(q) => x.clone().fill(|t, f, c| {
+            let (scale, zero) = (f64::from(q.scale), f64::from(q.zero_point));
+            scale * (x.values[x.index(t, f, c)] / scale).round_ties_even().clamp(-zero, 255.0 - zero)
+        }),
         Layer::Residual(residual) => {
             let prefix = format!("{path}.");
             let branch = layers(&residual.branch, &prefix, weights, x.clone());

@@ -5,6 +5,7 @@ use dfcnn::network::{
     Activation, Architecture, BatchNorm, Convolution, FrameShape, FrequencyPadding, Layer, LocalResponseNorm,
     NamedLayer, Pool, Residual, Role, Tensor, TimePadding, Weights,
 };
+use dfcnn::quantize::Quantizer;
 
 /// Repeatable values in [-1, 1).
 pub struct Noise(pub u64);
@@ -42,6 +43,7 @@ fn convolution(noise: &mut Noise, out_channels: usize, groups: usize, time_strid
         time_padding: TimePadding { past, future: dilation[0] * (kernel[0] - 1) - past },
         frequency_padding: FrequencyPadding { low: kernel[1] / 2, high: kernel[1] / 2 },
         bias: noise.below(2) == 0,
+        int8: false,
     })
 }
 
@@ -118,4 +120,14 @@ pub fn streamed(session: &mut dyn Session, frames: &[f32], width: usize, pieces:
     }
     session.finish(&mut outputs).expect("an end");
     outputs
+}
+
+/// [`network`] with every convolution that can be in 8 bits, calibrated on noise.
+#[allow(dead_code, reason = "not every test binary uses it")]
+pub fn int8_network(seed: u64) -> (Architecture, Weights) {
+    let (architecture, weights) = network(seed);
+    let mut quantizer = Quantizer::new(&architecture, &weights, 1).expect("a network in 32 bits");
+    quantizer.observe(&Noise(seed ^ 9).values(150 * architecture.input().len()));
+    let int8 = ["first", "third", "mix", "residual.pointwise", "wide", "out"].map(String::from).into();
+    quantizer.quantized(&int8).expect("a network in 8 bits")
 }

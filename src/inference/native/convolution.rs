@@ -42,12 +42,16 @@ impl<'a> Compiled<'a> {
 
     /// The weight of filter `out` for channel `channel` of its group at tap `[time, frequency]`.
     pub fn weight(&self, out: usize, channel: usize, time: usize, frequency: usize) -> f32 {
+        self.weights[self.index(out, channel, time, frequency)]
+    }
+
+    fn index(&self, out: usize, channel: usize, time: usize, frequency: usize) -> usize {
         let [times, frequencies] = self.settings.kernel;
-        self.weights[((out * self.group_depth() + channel) * times + time) * frequencies + frequency]
+        ((out * self.group_depth() + channel) * times + time) * frequencies + frequency
     }
 
     /// The window over rows of `row` values, `input` of them given and the rest padding, `low` of it before them.
-    pub fn window(&self, input: usize, low: usize, row: usize) -> RowWindowSettings {
+    pub fn window<T>(&self, input: usize, low: usize, row: usize, padding: T) -> RowWindowSettings<T> {
         let Convolution { kernel, stride, dilation, time_padding, .. } = *self.settings;
         RowWindowSettings {
             span: dilation[0] * (kernel[0] - 1) + 1,
@@ -57,15 +61,16 @@ impl<'a> Compiled<'a> {
             input,
             low,
             row,
-            padding: 0.0,
+            padding,
         }
     }
 
-    fn padded_window(&self) -> RowWindowSettings {
+    /// The window over rows with the `value` in their padding.
+    pub fn padded_window<T>(&self, value: T) -> RowWindowSettings<T> {
         let padding = self.settings.frequency_padding;
         let channels = self.input.channels;
         let row = (padding.low + self.input.frequency + padding.high) * channels;
-        self.window(self.input.len(), padding.low * channels, row)
+        self.window(self.input.len(), padding.low * channels, row, value)
     }
 
     /// Where the taps of output row 0, bin 0 start in rows of `row` values.
@@ -76,17 +81,57 @@ impl<'a> Compiled<'a> {
     }
 }
 
+/// Where a convolution finds its inputs in the rows of a window.
+pub struct Taps {
+    /// Where each tap of output 0 starts.
+    pub offsets: Vec<usize>,
+    /// Values under a tap.
+    pub depth: usize,
+    /// Distance between the inputs of neighbouring outputs, within a row and from row to row.
+    pub step: usize,
+    pub row_step: usize,
+    /// Outputs of one product: those of a row, or of many rows where they lie evenly.
+    even: bool,
+}
+
+impl Taps {
+    /// Over rows of `row` values.
+    pub fn new(convolution: &Compiled<'_>, row: usize) -> Self {
+        let Compiled { settings, input, output, .. } = *convolution;
+        let [times, frequencies] = settings.kernel;
+        let group_depth = convolution.group_depth();
+        // The taps of neighbouring bins lie side by side: one deeper tap takes their place, and where a row holds
+        // nothing else, the taps of neighbouring rows too.
+        let dense = settings.groups == 1 && settings.dilation[1] == 1;
+        let flat = dense && settings.dilation[0] == 1 && frequencies * input.channels == row;
+        let (offsets, depth) = match (flat, dense) {
+            (true, _) => (vec![0], times * frequencies * group_depth),
+            (false, true) => (convolution.offsets(row, times, 1), frequencies * group_depth),
+            (false, false) => (convolution.offsets(row, times, frequencies), group_depth),
+        };
+        let row_step = settings.stride[0] * row;
+        let step = if output.frequency == 1 { row_step } else { settings.stride[1] * input.channels };
+        Self { offsets, depth, step, row_step, even: row_step == output.frequency * step }
+    }
+
+    /// Values of one product's outputs among `made` ones of rows of `width`.
+    pub fn run(&self, made: usize, width: usize) -> usize {
+        if self.even { made } else { width }
+    }
+
+    /// Which weight of filter `out` meets value `k` of tap `tap`: its index in the weights.
+    pub fn weight(&self, convolution: &Compiled<'_>, out: usize, k: usize, tap: usize) -> usize {
+        let (depth, frequencies) = (convolution.group_depth(), convolution.settings.kernel[1]);
+        let (tap, channel) = ((tap * self.depth + k) / depth, k % depth);
+        convolution.index(out, channel, tap / frequencies, tap % frequencies)
+    }
+}
+
 /// A convolution as a tap product per output row, or per run of rows where these lie evenly.
 pub struct Direct {
     pub window: RowWindowSettings,
     output: FrameShape,
-    /// Where each tap of output 0 starts.
-    offsets: Vec<usize>,
-    /// Values under a tap.
-    depth: usize,
-    /// Distance between the inputs of neighbouring outputs, within a row and from row to row.
-    step: usize,
-    row_step: usize,
+    taps: Taps,
     groups: Vec<Group>,
     relu: bool,
 }
@@ -98,50 +143,21 @@ struct Group {
 
 impl Direct {
     pub fn new(convolution: Compiled<'_>) -> Self {
-        let Compiled { settings, input, output, relu, .. } = convolution;
-        let window = convolution.padded_window();
-        let [times, frequencies] = settings.kernel;
-        let group_depth = convolution.group_depth();
-        // The taps of neighbouring bins lie side by side: one deeper tap takes their place, and where a row holds
-        // nothing else, the taps of neighbouring rows too.
-        let dense = settings.groups == 1 && settings.dilation[1] == 1;
-        let flat = dense && settings.dilation[0] == 1 && frequencies * input.channels == window.row;
-        let (taps, depth) = match (flat, dense) {
-            (true, _) => (1, times * frequencies * group_depth),
-            (false, true) => (times, frequencies * group_depth),
-            (false, false) => (times * frequencies, group_depth),
-        };
-        let offsets = match (flat, dense) {
-            (true, _) => vec![0],
-            (false, true) => convolution.offsets(window.row, times, 1),
-            (false, false) => convolution.offsets(window.row, times, frequencies),
-        };
+        let Compiled { settings, output, relu, .. } = convolution;
+        let window = convolution.padded_window(0.0);
+        let taps = Taps::new(&convolution, window.row);
         let filters = settings.out_channels / settings.groups;
         let groups = (0..settings.groups)
             .map(|group| {
-                let packed = pack_taps(filters, depth, taps, |out, k, tap| {
-                    let (tap, channel) = ((tap * depth + k) / group_depth, k % group_depth);
-                    convolution.weight(group * filters + out, channel, tap / frequencies, tap % frequencies)
+                let packed = pack_taps(filters, taps.depth, taps.offsets.len(), |out, k, tap| {
+                    convolution.weights[taps.weight(&convolution, group * filters + out, k, tap)]
                 });
                 let mut bias = convolution.bias[group * filters..][..filters].to_vec();
                 bias.resize(panels(filters) * PANEL, 0.0);
                 Group { weights: Aligned::new(&packed), bias }
             })
             .collect();
-        Self {
-            window,
-            output,
-            offsets,
-            depth,
-            step: if output.frequency == 1 {
-                settings.stride[0] * window.row
-            } else {
-                settings.stride[1] * input.channels
-            },
-            row_step: settings.stride[0] * window.row,
-            groups,
-            relu,
-        }
+        Self { window, output, taps, groups, relu }
     }
 
     pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
@@ -150,23 +166,22 @@ impl Direct {
 
     /// The output rows from row `first` of the window on.
     fn rows(&self, input: &[f32], first: usize, made: &mut [f32], crew: &Crew) {
-        let width = self.output.len();
-        let even = self.row_step == self.output.frequency * self.step;
-        let run = if even { made.len() } else { width };
+        let taps = &self.taps;
+        let run = taps.run(made.len(), self.output.len());
         let filters = self.output.channels / self.groups.len();
-        let mut offsets = vec![0; self.offsets.len()];
+        let mut offsets = vec![0; taps.offsets.len()];
         for (index, made) in made.chunks_mut(run).enumerate() {
             for (group, parameters) in self.groups.iter().enumerate() {
-                let start = (first + index) * self.row_step + group * self.depth;
-                for (offset, tap) in offsets.iter_mut().zip(&self.offsets) {
+                let start = (first + index) * taps.row_step + group * taps.depth;
+                for (offset, tap) in offsets.iter_mut().zip(&taps.offsets) {
                     *offset = start + tap;
                 }
                 let product = TapProduct {
                     input,
                     offsets: &offsets,
-                    step: self.step,
+                    step: taps.step,
                     positions: made.len() / self.output.channels,
-                    depth: self.depth,
+                    depth: taps.depth,
                     weights: &parameters.weights,
                     channels: filters,
                     bias: Some(&parameters.bias),
@@ -201,7 +216,7 @@ impl Depthwise {
 
     pub fn new(convolution: Compiled<'_>) -> Self {
         let Compiled { settings, input, output, relu, .. } = convolution;
-        let window = convolution.padded_window();
+        let window = convolution.padded_window(0.0);
         let [times, frequencies] = settings.kernel;
         let tap_weights = |tap: usize| {
             (0..input.channels).map(move |c| (c, tap / frequencies, tap % frequencies)).collect::<Vec<_>>()

@@ -1,9 +1,10 @@
 //! Layers that see one row at a time.
 
+use super::Crew;
 use super::stage::Source;
 use super::window::Rows;
 use crate::Result;
-use crate::network::{Activation, BatchNorm, FrameShape, LocalResponseNorm};
+use crate::network::{Activation, BatchNorm, FrameShape, LocalResponseNorm, Quantize};
 
 /// A layer that changes values in place.
 pub enum Map {
@@ -91,7 +92,7 @@ pub struct Collapse {
 }
 
 impl Collapse {
-    pub fn apply(&self, rows: &[f32], made: &mut Rows) {
+    pub fn apply<T: Copy + Default>(&self, rows: &[T], made: &mut Rows<T>) {
         let FrameShape { frequency, channels } = self.input;
         let made = made.resize(rows.len()).chunks_exact_mut(self.input.len());
         for (row, made) in rows.chunks_exact(self.input.len()).zip(made) {
@@ -99,5 +100,29 @@ impl Collapse {
                 made.iter_mut().enumerate().for_each(|(bin, made)| *made = row[bin * channels + channel]);
             }
         }
+    }
+}
+
+/// To bytes or back from them.
+pub struct Rounding {
+    pub settings: Quantize,
+    /// Values in a row.
+    pub row: usize,
+}
+
+impl Rounding {
+    pub fn quantize(&self, rows: &[f32], crew: &Crew, made: &mut Rows<u8>) {
+        let Quantize { scale, zero_point } = self.settings;
+        crew.share(made.resize(rows.len()), self.row, |first, made| {
+            let rows = &rows[first * self.row..][..made.len()];
+            crew.kernels.quantize(rows, 1.0 / scale, zero_point, made);
+        });
+    }
+
+    pub fn dequantize(&self, rows: &[u8], crew: &Crew, made: &mut Rows) {
+        let Quantize { scale, zero_point } = self.settings;
+        crew.share(made.resize(rows.len()), self.row, |first, made| {
+            crew.kernels.dequantize(&rows[first * self.row..][..made.len()], scale, zero_point, made);
+        });
     }
 }

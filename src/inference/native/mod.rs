@@ -3,6 +3,7 @@
 
 mod convolution;
 mod elementwise;
+mod int8;
 mod pool;
 mod residual;
 mod stage;
@@ -17,7 +18,7 @@ use crate::network::{Architecture, FrameShape, Weights, fold_batch_norm};
 use crate::{Error, Result};
 
 use stage::{Source, Stage, State};
-use window::Rows;
+use window::{Flow, Waiting};
 
 /// Frames that walk through the first stages together, for each thread: their images are large, and what one stage
 /// writes should still be in the cache when the next one reads it.
@@ -31,6 +32,8 @@ const BLOCKS: usize = 8;
 pub struct NativeNetwork {
     kernels: Kernels,
     input: FrameShape,
+    /// Convolutions that compute with bytes.
+    int8: usize,
     stages: Vec<Stage>,
     /// The first of the later stages: from here on a row stands for as many frames as it ever will.
     later: usize,
@@ -53,9 +56,9 @@ impl NativeNetwork {
         weights.check(architecture)?;
         let (architecture, weights) = fold_batch_norm(architecture, weights)?;
         let source = Source::new(&architecture, &weights);
-        let stages = source.compile(architecture.layers(), architecture.input(), "")?;
+        let stages = source.network(&architecture)?;
         let later = stages.iter().rposition(|stage| stage.time_stride() > 1).map_or(0, |last| last + 1);
-        Ok(Self { kernels, input: architecture.input(), stages, later })
+        Ok(Self { kernels, input: architecture.input(), int8: architecture.int8_convolutions(), stages, later })
     }
 
     /// The instruction set that runs.
@@ -74,7 +77,11 @@ impl Network for NativeNetwork {
     }
 
     fn device(&self) -> String {
-        self.instruction_set().into()
+        let set = self.instruction_set();
+        match self.int8 {
+            0 => set.into(),
+            int8 => format!("{set}; {int8} convolutions in 8 bits by {}", self.kernels.bytes_name()),
+        }
     }
 }
 
@@ -84,10 +91,10 @@ pub struct NativeSession {
     states: Vec<State>,
     crew: Crew,
     /// The rows on their way, and the rows the current stage makes of them.
-    rows: Rows,
-    made: Rows,
+    rows: Flow,
+    made: Flow,
     /// Rows that wait for the later stages.
-    waiting: Vec<f32>,
+    waiting: Waiting,
 }
 
 /// Who does the work: the caller alone or a pool of threads.
@@ -102,7 +109,7 @@ impl Crew {
     }
 
     /// Lets `work(first, rows)` make the rows of `made`, `row` values each, in one part or in one a thread.
-    fn share(&self, made: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    fn share<T: Send>(&self, made: &mut [T], row: usize, work: impl Fn(usize, &mut [T]) + Sync) {
         let rows = made.len() / row;
         if rows == 0 {
             return;
@@ -140,7 +147,7 @@ impl NativeSession {
         };
         let states = network.stages.iter().map(Stage::state).collect();
         let crew = Crew { kernels: network.kernels, pool };
-        Ok(Self { network, states, crew, rows: Rows::default(), made: Rows::default(), waiting: Vec::new() })
+        Ok(Self { network, states, crew, rows: Flow::default(), made: Flow::default(), waiting: Waiting::default() })
     }
 
     /// Takes `frames`, and at the `end` the padding that stands for the future, through all stages.
@@ -152,23 +159,23 @@ impl NativeSession {
         let mut work = || {
             waiting.clear();
             for block in frames.chunks(block) {
-                rows.copy_from(block);
+                rows.copy_floats(block);
                 stage::run(first, first_states, false, crew, rows, made);
-                waiting.extend_from_slice(rows);
+                waiting.extend(rows);
             }
             if end {
-                rows.resize(0);
+                rows.clear();
                 stage::run(first, first_states, true, crew, rows, made);
-                waiting.extend_from_slice(rows);
+                waiting.extend(rows);
             }
-            rows.copy_from(waiting);
+            rows.copy_from(&waiting.floats, &waiting.bytes);
             stage::run(later, later_states, end, crew, rows, made);
         };
         match &crew.pool {
             Some(pool) => pool.install(work),
             None => work(),
         }
-        outputs.extend_from_slice(rows);
+        outputs.extend_from_slice(&rows.floats);
     }
 }
 

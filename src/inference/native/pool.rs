@@ -11,8 +11,8 @@ pub enum Kind {
     Average,
 }
 
-pub struct Pooling {
-    pub window: RowWindowSettings,
+pub struct Pooling<T = f32> {
+    pub window: RowWindowSettings<T>,
     kind: Kind,
     output: FrameShape,
     kernel: [usize; 2],
@@ -21,6 +21,41 @@ pub struct Pooling {
 
 impl Pooling {
     pub fn new(layer: &Layer, kind: Kind, input: FrameShape, output: FrameShape) -> Self {
+        let padding = match kind {
+            Kind::Max => f32::NEG_INFINITY,
+            Kind::Average => 0.0,
+        };
+        Self::padded(layer, kind, input, output, padding)
+    }
+
+    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
+        let merge = |values: &mut [f32], others: &[f32]| match self.kind {
+            Kind::Max => crew.kernels.maximum(values, others),
+            Kind::Average => crew.kernels.add(values, others, false),
+        };
+        self.slide(window, rows, end, crew, made, merge, |made| {
+            if let Kind::Average = self.kind {
+                let scale = 1.0 / (self.kernel[0] * self.kernel[1]) as f32;
+                made.iter_mut().for_each(|value| *value *= scale);
+            }
+        });
+    }
+}
+
+impl Pooling<u8> {
+    /// The greatest of bytes. Every window holds one that is no padding, and no byte is less than the padding's 0.
+    pub fn of_bytes(layer: &Layer, input: FrameShape, output: FrameShape) -> Self {
+        Self::padded(layer, Kind::Max, input, output, 0)
+    }
+
+    pub fn step(&self, window: &mut RowWindow<u8>, rows: &[u8], end: bool, crew: &Crew, made: &mut Rows<u8>) {
+        let merge = |values: &mut [u8], others: &[u8]| crew.kernels.maximum_bytes(values, others);
+        self.slide(window, rows, end, crew, made, merge, |_| {});
+    }
+}
+
+impl<T: Copy + Default + Send + Sync> Pooling<T> {
+    fn padded(layer: &Layer, kind: Kind, input: FrameShape, output: FrameShape, padding: T) -> Self {
         let [time, frequency] = layer.windows();
         let [low, high] = frequency.padding;
         let window = RowWindowSettings {
@@ -31,23 +66,27 @@ impl Pooling {
             input: input.len(),
             low: low * input.channels,
             row: (low + input.frequency + high) * input.channels,
-            padding: match kind {
-                Kind::Max => f32::NEG_INFINITY,
-                Kind::Average => 0.0,
-            },
+            padding,
         };
         Self { window, kind, output, kernel: [time.kernel, frequency.kernel], stride: [time.stride, frequency.stride] }
     }
 
-    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
+    /// `merge` takes further values under a window into the first, `finish` makes the output of what comes of that.
+    #[allow(clippy::too_many_arguments)] // a stage's step, and what its kind does
+    fn slide(
+        &self,
+        window: &mut RowWindow<T>,
+        rows: &[T],
+        end: bool,
+        crew: &Crew,
+        made: &mut Rows<T>,
+        merge: impl Fn(&mut [T], &[T]) + Sync,
+        finish: impl Fn(&mut [T]) + Sync,
+    ) {
         let row = self.window.row;
         let channels = self.output.channels;
-        let merge = |values: &mut [f32], others: &[f32]| match self.kind {
-            Kind::Max => crew.kernels.maximum(values, others),
-            Kind::Average => crew.kernels.add(values, others, false),
-        };
         window.step(rows, end, self.output.len(), crew, made, |input, first, made| {
-            let mut column = vec![0.0; row];
+            let mut column = vec![T::default(); row];
             for (index, made) in made.chunks_exact_mut(self.output.len()).enumerate() {
                 // Along time first, all bins at once; then along frequency.
                 let mut rows = input[(first + index) * self.stride[0] * row..].chunks_exact(row).take(self.kernel[0]);
@@ -58,10 +97,7 @@ impl Pooling {
                     made.copy_from_slice(bins.next().expect("a window has bins"));
                     bins.take(self.kernel[1] - 1).for_each(|bin| merge(made, bin));
                 }
-                if let Kind::Average = self.kind {
-                    let scale = 1.0 / (self.kernel[0] * self.kernel[1]) as f32;
-                    made.iter_mut().for_each(|value| *value *= scale);
-                }
+                finish(made);
             }
         });
     }

@@ -1,42 +1,41 @@
 //! Residuals: two paths over the same rows, added where both have arrived.
 
 use super::Crew;
-use super::stage::{Source, Stage, State, run};
-use super::window::Rows;
-use crate::Result;
-use crate::network::{FrameShape, Residual};
+use super::stage::{Stage, State, run};
+use super::window::{Flow, Waiting};
+use crate::kernels::bytes::ByteSum;
 
 pub struct ResidualStage {
-    paths: [Vec<Stage>; 2],
-    relu: bool,
+    pub paths: [Vec<Stage>; 2],
+    pub sum: Sum,
+}
+
+/// How two paths are added.
+pub enum Sum {
+    Floats { relu: bool },
+    Bytes(ByteSum),
 }
 
 /// What a stream keeps: each path's state, and the rows that one path has made and the other has not yet.
 pub struct ResidualState {
     paths: [PathState; 2],
-    scratch: Rows,
+    scratch: Flow,
 }
 
 struct PathState {
     states: Vec<State>,
-    waiting: Vec<f32>,
-    rows: Rows,
+    waiting: Waiting,
+    rows: Flow,
 }
 
 impl ResidualStage {
-    pub fn new(settings: &Residual, input: FrameShape, relu: bool, path: &str, source: &Source<'_>) -> Result<Self> {
-        let prefix = format!("{path}.");
-        let compile = |layers| source.compile(layers, input, &prefix);
-        Ok(Self { paths: [compile(&settings.branch)?, compile(&settings.shortcut)?], relu })
-    }
-
     pub fn state(&self) -> ResidualState {
         let path = |stages: &Vec<Stage>| PathState {
             states: stages.iter().map(Stage::state).collect(),
-            waiting: Vec::new(),
-            rows: Rows::default(),
+            waiting: Waiting::default(),
+            rows: Flow::default(),
         };
-        ResidualState { paths: self.paths.each_ref().map(path), scratch: Rows::default() }
+        ResidualState { paths: self.paths.each_ref().map(path), scratch: Flow::default() }
     }
 
     pub fn time_stride(&self) -> usize {
@@ -50,18 +49,27 @@ impl ResidualStage {
         }
     }
 
-    pub fn step(&self, state: &mut ResidualState, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
+    pub fn step(&self, state: &mut ResidualState, rows: &Flow, end: bool, crew: &Crew, made: &mut Flow) {
         let ResidualState { paths, scratch } = state;
         for (path, stages) in paths.iter_mut().zip(&self.paths) {
-            path.rows.copy_from(rows);
+            path.rows.copy_from(&rows.floats, &rows.bytes);
             run(stages, &mut path.states, end, crew, &mut path.rows, scratch);
-            path.waiting.extend_from_slice(&path.rows);
+            path.waiting.extend(&path.rows);
         }
         let [branch, shortcut] = paths;
-        let both = branch.waiting.len().min(shortcut.waiting.len());
-        made.copy_from(&branch.waiting[..both]);
-        crew.kernels.add(made, &shortcut.waiting[..both], self.relu);
-        branch.waiting.drain(..both);
-        shortcut.waiting.drain(..both);
+        let (a, b) = (&mut branch.waiting, &mut shortcut.waiting);
+        let floats = a.floats.len().min(b.floats.len());
+        let bytes = a.bytes.len().min(b.bytes.len());
+        match &self.sum {
+            Sum::Floats { relu } => {
+                made.floats.copy_from(&a.floats[..floats]);
+                crew.kernels.add(&mut made.floats, &b.floats[..floats], *relu);
+            }
+            Sum::Bytes(sum) => {
+                crew.kernels.add_bytes(sum, &a.bytes[..bytes], &b.bytes[..bytes], made.bytes.resize(bytes));
+            }
+        }
+        a.forget(floats, bytes);
+        b.forget(floats, bytes);
     }
 }

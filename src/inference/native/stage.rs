@@ -1,15 +1,18 @@
 //! Layers compiled into stages, and rows walking through them.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
 
 use super::Crew;
 use super::convolution::{Compiled, Depthwise, Direct};
-use super::elementwise::{Collapse, Map};
+use super::elementwise::{Collapse, Map, Rounding};
+use super::int8::Int8;
 use super::pool::{Kind, Pooling};
-use super::residual::{ResidualStage, ResidualState};
-use super::window::{RowWindow, Rows};
+use super::residual::{ResidualStage, ResidualState, Sum};
+use super::window::{Flow, RowWindow};
 use super::winograd::{Winograd, WinogradState};
-use crate::network::{Activation, Architecture, FrameShape, Layer, NamedLayer, Weights};
+use crate::kernels::bytes::ByteSum;
+use crate::network::{Activation, Architecture, FrameShape, Layer, NamedLayer, Quantize, Weights};
 use crate::{Error, Result};
 
 /// One or several layers that run as one.
@@ -17,16 +20,21 @@ pub enum Stage {
     Direct(Direct),
     Depthwise(Depthwise),
     Winograd(Winograd),
+    Int8(Int8),
     Pooling(Pooling),
+    BytePooling(Pooling<u8>),
     Map(Map),
     Collapse(Collapse),
     Residual(ResidualStage),
+    Quantize(Rounding),
+    Dequantize(Rounding),
 }
 
 /// What a stream keeps for a stage.
 pub enum State {
     Nothing,
     Window(RowWindow),
+    Bytes(RowWindow<u8>),
     Winograd(Box<WinogradState>),
     Residual(Box<ResidualState>),
 }
@@ -51,8 +59,22 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Compiles `layers` whose paths begin with `prefix`.
-    pub fn compile(&self, layers: &[NamedLayer], input: FrameShape, prefix: &str) -> Result<Vec<Stage>> {
+    /// Compiles all layers of `architecture`; its outputs are floats.
+    pub fn network(&self, architecture: &Architecture) -> Result<Vec<Stage>> {
+        let (mut stages, bytes) = self.compile(architecture.layers(), architecture.input(), "", None)?;
+        to_floats(&mut stages, bytes, architecture.output());
+        Ok(stages)
+    }
+
+    /// Compiles `layers` whose paths begin with `prefix`. What comes in are floats, or `bytes` that mean something; so
+    /// is what goes out.
+    fn compile(
+        &self,
+        layers: &[NamedLayer],
+        input: FrameShape,
+        prefix: &str,
+        mut bytes: Option<Quantize>,
+    ) -> Result<(Vec<Stage>, Option<Quantize>)> {
         let mut stages = Vec::with_capacity(layers.len());
         let mut shape = input;
         let mut rest = layers.iter().peekable();
@@ -64,35 +86,97 @@ impl<'a> Source<'a> {
             };
             let is_relu = |next: &&NamedLayer| matches!(next.layer, Layer::Activation(Activation::Relu));
             let mut relu_follows = || rest.next_if(is_relu).is_some();
-            stages.push(match layer {
-                Layer::Convolution(settings) => {
+            match (layer, bytes) {
+                (Layer::Convolution(settings), Some(input)) if settings.int8 => {
                     let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
-                    if Winograd::suits(&convolution) {
+                    let Some((filters, scales)) = self.weights.int8(&format!("{path}.weight")) else {
+                        return Err(Error::network(path, "the weights lack the scales of int8 filters"));
+                    };
+                    bytes = next_quantize(&mut rest);
+                    stages.push(Stage::Int8(Int8::new(convolution, (&filters, scales), input, bytes)));
+                }
+                (Layer::Convolution(settings), _) => {
+                    to_floats(&mut stages, bytes.take(), shape);
+                    let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
+                    stages.push(if Winograd::suits(&convolution) {
                         Stage::Winograd(Winograd::new(convolution))
                     } else if Depthwise::suits(&convolution) {
                         Stage::Depthwise(Depthwise::new(convolution))
                     } else {
                         Stage::Direct(Direct::new(convolution))
-                    }
+                    });
                 }
-                Layer::Residual(residual) => {
-                    Stage::Residual(ResidualStage::new(residual, shape, relu_follows(), &path, self)?)
+                (Layer::Residual(residual), _) => {
+                    let relu = relu_follows();
+                    let prefix = format!("{path}.");
+                    let (mut branch, a) = self.compile(&residual.branch, shape, &prefix, bytes)?;
+                    let (mut shortcut, b) = self.compile(&residual.shortcut, shape, &prefix, bytes)?;
+                    let bytes_follow = if a.is_some() && b.is_some() { next_quantize(&mut rest) } else { None };
+                    let sum = match (a, b, bytes_follow) {
+                        (Some(a), Some(b), Some(output)) => Sum::Bytes(ByteSum {
+                            scales: [a.scale / output.scale, b.scale / output.scale],
+                            zeros: [a.zero_point, b.zero_point],
+                            zero: output.zero_point,
+                            relu,
+                        }),
+                        _ => {
+                            to_floats(&mut branch, a, output);
+                            to_floats(&mut shortcut, b, output);
+                            Sum::Floats { relu }
+                        }
+                    };
+                    bytes = bytes_follow;
+                    stages.push(Stage::Residual(ResidualStage { paths: [branch, shortcut], sum }));
                 }
-                Layer::MaxPool(_) => Stage::Pooling(Pooling::new(layer, Kind::Max, shape, output)),
-                Layer::AveragePool(_) => Stage::Pooling(Pooling::new(layer, Kind::Average, shape, output)),
-                Layer::BatchNorm(settings) => Stage::Map(Map::batch_norm(settings, &path, self)?),
-                Layer::Activation(activation) => Stage::Map(Map::Activation(*activation)),
-                Layer::LocalResponseNorm(settings) => {
-                    Stage::Map(Map::LocalResponseNorm { settings: settings.clone(), channels: shape.channels })
+                (Layer::Quantize(settings), _) if bytes == Some(*settings) => {}
+                (Layer::Quantize(settings), _) => {
+                    to_floats(&mut stages, bytes.take(), shape);
+                    stages.push(Stage::Quantize(Rounding { settings: *settings, row: shape.len() }));
+                    bytes = Some(*settings);
                 }
-                Layer::LogSoftmax => Stage::Map(Map::LogSoftmax { channels: shape.channels }),
-                Layer::FrequencyCollapse => Stage::Collapse(Collapse { input: shape }),
-                Layer::Dropout(_) => continue,
-            });
+                (Layer::MaxPool(_), Some(_)) => {
+                    stages.push(Stage::BytePooling(Pooling::of_bytes(layer, shape, output)));
+                }
+                (Layer::FrequencyCollapse, _) => stages.push(Stage::Collapse(Collapse { input: shape })),
+                (Layer::Dropout(_), _) => continue,
+                (
+                    Layer::MaxPool(_)
+                    | Layer::AveragePool(_)
+                    | Layer::BatchNorm(_)
+                    | Layer::Activation(_)
+                    | Layer::LocalResponseNorm(_)
+                    | Layer::LogSoftmax,
+                    _,
+                ) => {
+                    to_floats(&mut stages, bytes.take(), shape);
+                    stages.push(match layer {
+                        Layer::AveragePool(_) => Stage::Pooling(Pooling::new(layer, Kind::Average, shape, output)),
+                        Layer::BatchNorm(settings) => Stage::Map(Map::batch_norm(settings, &path, self)?),
+                        Layer::Activation(activation) => Stage::Map(Map::Activation(*activation)),
+                        Layer::LocalResponseNorm(settings) => {
+                            Stage::Map(Map::LocalResponseNorm { settings: settings.clone(), channels: shape.channels })
+                        }
+                        Layer::LogSoftmax => Stage::Map(Map::LogSoftmax { channels: shape.channels }),
+                        _ => Stage::Pooling(Pooling::new(layer, Kind::Max, shape, output)),
+                    });
+                }
+            }
             shape = output;
         }
-        Ok(stages)
+        Ok((stages, bytes))
     }
+}
+
+/// Makes floats of `bytes` with that meaning, if there are any.
+fn to_floats(stages: &mut Vec<Stage>, bytes: Option<Quantize>, shape: FrameShape) {
+    stages.extend(bytes.map(|settings| Stage::Dequantize(Rounding { settings, row: shape.len() })));
+}
+
+/// Takes the next layer if it rounds to bytes.
+fn next_quantize<'a>(rest: &mut Peekable<impl Iterator<Item = &'a NamedLayer>>) -> Option<Quantize> {
+    let Layer::Quantize(settings) = rest.peek()?.layer else { return None };
+    rest.next();
+    Some(settings)
 }
 
 impl Stage {
@@ -101,9 +185,11 @@ impl Stage {
             Self::Direct(stage) => State::Window(RowWindow::new(stage.window)),
             Self::Depthwise(stage) => State::Window(RowWindow::new(stage.window)),
             Self::Pooling(stage) => State::Window(RowWindow::new(stage.window)),
+            Self::Int8(stage) => State::Bytes(RowWindow::new(stage.window)),
+            Self::BytePooling(stage) => State::Bytes(RowWindow::new(stage.window)),
             Self::Winograd(stage) => State::Winograd(Box::new(stage.state())),
             Self::Residual(stage) => State::Residual(Box::new(stage.state())),
-            Self::Map(_) | Self::Collapse(_) => State::Nothing,
+            Self::Map(_) | Self::Collapse(_) | Self::Quantize(_) | Self::Dequantize(_) => State::Nothing,
         }
     }
 
@@ -113,8 +199,10 @@ impl Stage {
             Self::Direct(stage) => stage.window.stride,
             Self::Depthwise(stage) => stage.window.stride,
             Self::Pooling(stage) => stage.window.stride,
+            Self::Int8(stage) => stage.window.stride,
+            Self::BytePooling(stage) => stage.window.stride,
             Self::Residual(stage) => stage.time_stride(),
-            Self::Winograd(_) | Self::Map(_) | Self::Collapse(_) => 1,
+            Self::Winograd(_) | Self::Map(_) | Self::Collapse(_) | Self::Quantize(_) | Self::Dequantize(_) => 1,
         }
     }
 
@@ -122,6 +210,7 @@ impl Stage {
         match (self, state) {
             (_, State::Nothing) => {}
             (_, State::Window(window)) => window.reset(),
+            (_, State::Bytes(window)) => window.reset(),
             (_, State::Winograd(state)) => state.reset(),
             (Self::Residual(stage), State::Residual(state)) => stage.reset(state),
             (_, State::Residual(_)) => unreachable!("a stage keeps the state it made"),
@@ -131,19 +220,28 @@ impl Stage {
 
 /// Takes `rows` through `stages`, and at the `end` the padding that stands for the future; `rows` then holds the
 /// outputs. `made` is scratch.
-pub fn run(stages: &[Stage], states: &mut [State], end: bool, crew: &Crew, rows: &mut Rows, made: &mut Rows) {
+pub fn run(stages: &[Stage], states: &mut [State], end: bool, crew: &Crew, rows: &mut Flow, made: &mut Flow) {
     for (stage, state) in stages.iter().zip(states) {
         if let Stage::Map(map) = stage {
-            map.apply(rows);
+            map.apply(&mut rows.floats);
             continue;
         }
+        made.clear();
+        let (floats, bytes) = (&rows.floats, &rows.bytes);
         match (stage, state) {
-            (Stage::Direct(stage), State::Window(window)) => stage.step(window, rows, end, crew, made),
-            (Stage::Depthwise(stage), State::Window(window)) => stage.step(window, rows, end, crew, made),
-            (Stage::Pooling(stage), State::Window(window)) => stage.step(window, rows, end, crew, made),
-            (Stage::Winograd(stage), State::Winograd(state)) => stage.step(state, rows, end, crew, made),
+            (Stage::Direct(stage), State::Window(window)) => stage.step(window, floats, end, crew, &mut made.floats),
+            (Stage::Depthwise(stage), State::Window(window)) => stage.step(window, floats, end, crew, &mut made.floats),
+            (Stage::Pooling(stage), State::Window(window)) => stage.step(window, floats, end, crew, &mut made.floats),
+            (Stage::Winograd(stage), State::Winograd(state)) => stage.step(state, floats, end, crew, &mut made.floats),
+            (Stage::Int8(stage), State::Bytes(window)) => stage.step(window, bytes, end, crew, made),
+            (Stage::BytePooling(stage), State::Bytes(window)) => stage.step(window, bytes, end, crew, &mut made.bytes),
             (Stage::Residual(stage), State::Residual(state)) => stage.step(state, rows, end, crew, made),
-            (Stage::Collapse(stage), _) => stage.apply(rows, made),
+            (Stage::Collapse(stage), _) => {
+                stage.apply(floats, &mut made.floats);
+                stage.apply(bytes, &mut made.bytes);
+            }
+            (Stage::Quantize(stage), _) => stage.quantize(floats, crew, &mut made.bytes),
+            (Stage::Dequantize(stage), _) => stage.dequantize(bytes, crew, &mut made.floats),
             _ => unreachable!("a stage keeps the state it made"),
         }
         std::mem::swap(rows, made);

@@ -4,7 +4,7 @@ use super::Crew;
 
 /// How a stage looks at time.
 #[derive(Debug, Clone, Copy)]
-pub struct RowWindowSettings {
+pub struct RowWindowSettings<T = f32> {
     /// Rows under one output.
     pub span: usize,
     /// Rows from one output to the next.
@@ -20,14 +20,14 @@ pub struct RowWindowSettings {
     /// Values in a row as stored, padding on both sides included.
     pub row: usize,
     /// What padding is made of.
-    pub padding: f32,
+    pub padding: T,
 }
 
 /// The rows of one stream that are still needed, in order and without gaps. Every value beyond a row's own bins is
 /// padding and stays so: rows are only ever moved whole.
-pub struct RowWindow {
-    settings: RowWindowSettings,
-    values: Vec<f32>,
+pub struct RowWindow<T = f32> {
+    settings: RowWindowSettings<T>,
+    values: Vec<T>,
     /// The first row still needed.
     start: usize,
     rows: usize,
@@ -35,8 +35,8 @@ pub struct RowWindow {
     skip: usize,
 }
 
-impl RowWindow {
-    pub fn new(settings: RowWindowSettings) -> Self {
+impl<T: Copy + Sync> RowWindow<T> {
+    pub fn new(settings: RowWindowSettings<T>) -> Self {
         let mut window = Self { settings, values: Vec::new(), start: 0, rows: 0, skip: 0 };
         window.reset();
         window
@@ -49,14 +49,14 @@ impl RowWindow {
 
     /// Takes `rows` and at the `end` the padding that stands for the future, and lets the crew make the outputs that are
     /// then ready, `output` values each: `work(rows still needed, first, made)` makes those from output `first` on.
-    pub fn step(
+    pub fn step<O: Copy + Default + Send>(
         &mut self,
-        rows: &[f32],
+        rows: &[T],
         end: bool,
         output: usize,
         crew: &Crew,
-        made: &mut Rows,
-        work: impl Fn(&[f32], usize, &mut [f32]) + Sync,
+        made: &mut Rows<O>,
+        work: impl Fn(&[T], usize, &mut [O]) + Sync,
     ) {
         self.append(rows);
         if end {
@@ -68,7 +68,7 @@ impl RowWindow {
         self.advance(outputs);
     }
 
-    fn append(&mut self, rows: &[f32]) {
+    fn append(&mut self, rows: &[T]) {
         let RowWindowSettings { input, low, row, .. } = self.settings;
         let skipped = self.skip.min(rows.len() / input);
         let rows = rows.chunks_exact(input);
@@ -78,7 +78,7 @@ impl RowWindow {
     }
 
     /// Appends `count` rows, less those that no output looks at, and gives their place.
-    pub fn space(&mut self, count: usize) -> &mut [f32] {
+    pub fn space(&mut self, count: usize) -> &mut [T] {
         let skipped = self.skip.min(count);
         self.skip -= skipped;
         let count = count - skipped;
@@ -131,7 +131,7 @@ impl RowWindow {
     }
 
     /// The rows still needed, `[rows, row]`.
-    pub fn values(&self) -> &[f32] {
+    pub fn values(&self) -> &[T] {
         &self.values[self.start * self.settings.row..][..self.rows * self.settings.row]
     }
 }
@@ -139,37 +139,88 @@ impl RowWindow {
 /// Values on their way from one stage to the next. What is not yet written is left from earlier use: filling it first
 /// would cost as much as a cheap stage.
 #[derive(Default)]
-pub struct Rows {
-    values: Vec<f32>,
+pub struct Rows<T = f32> {
+    values: Vec<T>,
     len: usize,
 }
 
-impl Rows {
+impl<T: Copy + Default> Rows<T> {
     /// Makes the length `len` and gives the values to be written.
-    pub fn resize(&mut self, len: usize) -> &mut [f32] {
+    pub fn resize(&mut self, len: usize) -> &mut [T] {
         if self.values.len() < len {
-            self.values.resize(len, 0.0);
+            self.values.resize(len, T::default());
         }
         self.len = len;
         &mut self.values[..len]
     }
 
     /// Holds a copy of `values`.
-    pub fn copy_from(&mut self, values: &[f32]) {
+    pub fn copy_from(&mut self, values: &[T]) {
         self.resize(values.len()).copy_from_slice(values);
     }
 }
 
-impl std::ops::Deref for Rows {
-    type Target = [f32];
+impl<T> std::ops::Deref for Rows<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         &self.values[..self.len]
     }
 }
 
-impl std::ops::DerefMut for Rows {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> std::ops::DerefMut for Rows<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.values[..self.len]
+    }
+}
+
+/// What one stage gives the next: floats or bytes, and none of the other.
+#[derive(Default)]
+pub struct Flow {
+    pub floats: Rows<f32>,
+    pub bytes: Rows<u8>,
+}
+
+impl Flow {
+    pub fn clear(&mut self) {
+        self.floats.resize(0);
+        self.bytes.resize(0);
+    }
+
+    /// Holds a copy of `floats`.
+    pub fn copy_floats(&mut self, floats: &[f32]) {
+        self.floats.copy_from(floats);
+        self.bytes.resize(0);
+    }
+
+    /// Holds a copy of `floats` and `bytes`, one of which is empty.
+    pub fn copy_from(&mut self, floats: &[f32], bytes: &[u8]) {
+        self.floats.copy_from(floats);
+        self.bytes.copy_from(bytes);
+    }
+}
+
+/// Values that wait for others.
+#[derive(Default)]
+pub struct Waiting {
+    pub floats: Vec<f32>,
+    pub bytes: Vec<u8>,
+}
+
+impl Waiting {
+    pub fn clear(&mut self) {
+        self.floats.clear();
+        self.bytes.clear();
+    }
+
+    pub fn extend(&mut self, flow: &Flow) {
+        self.floats.extend_from_slice(&flow.floats);
+        self.bytes.extend_from_slice(&flow.bytes);
+    }
+
+    /// Forgets the first so many of each.
+    pub fn forget(&mut self, floats: usize, bytes: usize) {
+        self.floats.drain(..floats);
+        self.bytes.drain(..bytes);
     }
 }

@@ -63,7 +63,7 @@ impl Winograd {
             }))
         });
         Self {
-            window: convolution.window(tiles * input.channels, 0, tiles * input.channels),
+            window: convolution.window(tiles * input.channels, 0, tiles * input.channels, 0.0),
             input,
             output,
             low: settings.frequency_padding.low,

@@ -70,6 +70,8 @@ struct Graph {
     runtime: Arc<Runtime>,
     device: Device,
     onnx: OnnxNetwork,
+    /// Whether it holds 8-bit convolutions.
+    int8: bool,
     /// Values of one frame.
     width: usize,
     time: TimeExtent,
@@ -85,7 +87,8 @@ impl OnnxRuntimeNetwork {
     pub fn new(architecture: &Architecture, weights: &Weights, runtime: Arc<Runtime>, device: Device) -> Result<Self> {
         let onnx = onnx::export(architecture, weights, Form::Streaming, |_| Vec::new())?;
         let (width, time) = (architecture.input().len(), architecture.time());
-        let mut network = Self { graph: Arc::new(Graph { runtime, device, onnx, width, time }), placement: None };
+        let int8 = architecture.int8_convolutions() > 0;
+        let mut network = Self { graph: Arc::new(Graph { runtime, device, onnx, int8, width, time }), placement: None };
         if device == Device::Cuda {
             let placement = network.probe()?;
             if let Some(problem) = placement.problem(device.provider()) {
@@ -133,7 +136,9 @@ impl Graph {
     }
 
     fn engine(&self) -> String {
-        format!("ONNX Runtime {}", self.runtime.version())
+        // What its kernels make of it is not known here.
+        let graph = if self.int8 { ", 8-bit graph" } else { "" };
+        format!("ONNX Runtime {}{graph}", self.runtime.version())
     }
 
     fn error(&self, problem: impl std::fmt::Display) -> Error {

@@ -37,8 +37,12 @@ impl OnnxRuntimeSession {
             let mut binding = session.create_binding()?;
             for history in &graph.onnx.histories {
                 let [channels, rows, bins] = history.shape;
-                let zeros = Tensor::from_array(([1, channels, rows, bins], vec![0.0_f32; history.len()]))?;
-                binding.bind_input(&history.name, &zeros)?;
+                let shape = [1, channels, rows, bins];
+                if history.bytes {
+                    binding.bind_input(&history.name, &Tensor::from_array((shape, vec![0_u8; history.len()]))?)?;
+                } else {
+                    binding.bind_input(&history.name, &Tensor::from_array((shape, vec![0.0_f32; history.len()]))?)?;
+                }
             }
             Ok((binding, Device::Cpu.memory()?, graph.device.memory()?))
         };

@@ -95,6 +95,28 @@ impl Graph {
         self.constant(&format!("constant/{value}"), DataType::Float, &[], value.to_le_bytes().to_vec())
     }
 
+    /// Numbers called `name`, one for each output channel.
+    pub fn floats(&mut self, name: &str, values: &[f32]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(name, DataType::Float, &[values.len()], bytes)
+    }
+
+    /// One byte.
+    pub fn byte(&mut self, value: u8) -> String {
+        self.constant(&format!("constant/byte/{value}"), DataType::Uint8, &[], vec![value])
+    }
+
+    /// Int8 filters.
+    pub fn int8(&mut self, name: &str, shape: &[usize], values: &[i8]) -> String {
+        self.constant(name, DataType::Int8, shape, values.iter().map(|&value| value as u8).collect())
+    }
+
+    /// 32-bit whole numbers, one for each output channel.
+    pub fn int32(&mut self, name: &str, values: &[i32]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(name, DataType::Int32, &[values.len()], bytes)
+    }
+
     /// One whole number.
     pub fn int(&mut self, value: i64) -> String {
         self.constant(&format!("constant/int/{value}"), DataType::Int64, &[], value.to_le_bytes().to_vec())

@@ -9,7 +9,7 @@
 //! | `frames` | f32 `[batch, n, values]` | the next frames; `n` is a multiple of the time stride |
 //! | `position` | i64 `[batch]` | frames before this chunk: 0 starts a stream, then it grows by `n` |
 //! | `length` | i64 `[batch]` | frames of the whole stream; [`UNKNOWN_LENGTH`] until its end is known |
-//! | `history.…` | f32 `[batch, channels, rows, bins]` | what the last chunk gave; anything finite at first, such as zeros |
+//! | `history.…` | f32 or u8 `[batch, channels, rows, bins]` | what the last chunk gave; anything finite at first, such as zeros |
 //!
 //! | output | | |
 //! |---|---|---|
@@ -25,6 +25,11 @@
 //! the last that its layer has; such rows, and whatever the histories held at the start, are replaced by padding right
 //! before they are looked at.
 
+//!
+//! **8 bits.** A [`Quantize`](crate::network::Quantize) layer becomes QuantizeLinear, and what follows works on its bytes as far
+//! as it only moves or chooses among them. Whatever computes has a DequantizeLinear before each of its inputs, int8
+//! filters and 32-bit biases included: the form ("QDQ") that ONNX Runtime makes 8-bit operators of.
+
 mod graph;
 mod layers;
 mod proto;
@@ -35,7 +40,7 @@ use super::fold::fold_batch_norm;
 use super::weights::Weights;
 use crate::Result;
 use graph::{Extent, Graph};
-use layers::{Export, Image};
+use layers::Export;
 use proto::DataType;
 use streaming::Stream;
 
@@ -69,12 +74,18 @@ pub struct History {
     pub name: String,
     /// Its extents after the batch: channels, rows, bins.
     pub shape: [usize; 3],
+    /// Whether it holds u8 instead of f32.
+    pub bytes: bool,
 }
 
 impl History {
     /// The output's name.
     pub fn new_name(&self) -> String {
         format!("new_{}", self.name)
+    }
+
+    fn data_type(&self) -> DataType {
+        if self.bytes { DataType::Uint8 } else { DataType::Float }
     }
 
     /// Values of one stream.
@@ -107,7 +118,8 @@ pub fn export(
     let stream = (form == Form::Streaming).then(|| Stream::new(&mut graph, &frames));
     let mut export = Export { graph, weights: &weights, rows: layers::rows(&architecture), stream };
     let image = export.image(&frames, input);
-    let Image { value, delay, .. } = export.layers(architecture.layers(), "", image)?;
+    let image = export.layers(architecture.layers(), "", image)?;
+    let (value, delay) = (export.floats("out", &image), image.delay);
     let Export { mut graph, stream, .. } = export;
 
     let rows_last = graph.node("out", "Transpose", &[&value], vec![("perm", [0, 2, 3, 1].into())]);

@@ -11,6 +11,13 @@ use crate::network::arithmetic::Window;
 /// Slices to the very end.
 const END: i64 = i64::MAX;
 
+/// What stands where an image has nothing, in the image's own type.
+#[derive(Clone, Copy)]
+pub enum Padding {
+    Float(f32),
+    Byte(u8),
+}
+
 /// The streaming side of a graph under construction.
 pub struct Stream {
     frames: String,
@@ -47,7 +54,7 @@ impl Stream {
         for (history, kept) in self.histories.iter().zip(&self.kept) {
             let [channels, rows, bins] = history.shape.map(Extent::Known);
             graph.node_as(&history.new_name(), "Identity", &[kept], Vec::new());
-            graph.output(&history.new_name(), DataType::Float, &[Extent::Open("batch"), channels, rows, bins]);
+            graph.output(&history.new_name(), history.data_type(), &[Extent::Open("batch"), channels, rows, bins]);
         }
         self.histories
     }
@@ -61,7 +68,7 @@ impl Stream {
         path: &str,
         image: &Image,
         window: &Window,
-        padding: f32,
+        padding: Padding,
     ) -> (String, usize) {
         let (span, stride) = (1 + window.dilation * (window.kernel - 1), window.stride);
         let [past, future] = window.padding;
@@ -74,7 +81,10 @@ impl Stream {
         let mut value = self.behind_history(graph, path, image, rows);
         if past + future > 0 {
             let inside = self.inside(graph, image, rows);
-            let padding = graph.float(padding);
+            let padding = match padding {
+                Padding::Float(value) => graph.float(value),
+                Padding::Byte(value) => graph.byte(value),
+            };
             value = graph.node(path, "Where", &[&inside, &value, &padding], Vec::new());
         }
         (value, delay as usize)
@@ -94,9 +104,10 @@ impl Stream {
         let history = History {
             name: format!("history.{path}"),
             shape: [image.shape.channels, rows as usize, image.shape.frequency],
+            bytes: image.bytes.is_some(),
         };
         let [channels, extent, bins] = history.shape.map(Extent::Known);
-        let before = graph.input(&history.name, DataType::Float, &[Extent::Open("batch"), channels, extent, bins]);
+        let before = graph.input(&history.name, history.data_type(), &[Extent::Open("batch"), channels, extent, bins]);
         let value = graph.node(path, "Concat", &[&before, &image.value], vec![("axis", 2.into())]);
         self.kept.push(slice(graph, path, &value, -rows, END));
         self.histories.push(history);
