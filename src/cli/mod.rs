@@ -1,6 +1,7 @@
 //! What the user may ask for: one file per subcommand, and what they share.
 
 mod align;
+mod average;
 mod backend;
 mod decoding;
 mod devices;
@@ -46,6 +47,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Align(align::Arguments),
+    Average(average::Arguments),
     Devices(devices::Arguments),
     Doctor(doctor::Arguments),
     Evaluate(Box<evaluate::Arguments>),
@@ -69,6 +71,7 @@ impl Cli {
     pub fn run(self, report: Report) -> anyhow::Result<()> {
         match self.command {
             Command::Align(arguments) => align::run(&arguments, self.verbosity),
+            Command::Average(arguments) => average::run(&arguments, self.verbosity),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments, self.verbosity),
             Command::Evaluate(arguments) => evaluate::run(&arguments, self.verbosity, report),
