@@ -45,6 +45,21 @@ const USE: &str = r##"
   one("#arithmetic-close").click();
   found.closedArithmetic = !one("#arithmetic").open && !one("#drawer").hidden;
 
+  // A pool's maximum is what goes on, and what comes back goes to its place.
+  showFilters(scene.stages.findIndex(stage => stage.path === "c3-pool"));
+  one("#slide").click();
+  const levels = () => all("#grids .switch").map(cell => cell.style.getPropertyValue("--level"));
+  found.pooled = [];
+  for (let n = 0; n < 30; n++) {
+    const switched = switchOf(...drawn()), other = [switched[0], switched[1] ^ 1];
+    const greater = inputLevel(drawn()[0], switched) >= inputLevel(drawn()[0], other);
+    found.pooled.push(greater && levels().length === 2 && levels()[0] === levels()[1]);
+    one("#step-on").click();
+  }
+  one("#directions [value=transposed]").click();
+  found.unpooled = levels().length === 2 && levels()[0] === levels()[1] && one("#arithmetic-now").textContent;
+  one("#arithmetic-close").click();
+
   key("Escape");
   found.closedDrawer = one("#drawer").hidden;
 
@@ -56,7 +71,17 @@ const USE: &str = r##"
   found.turned = before !== getComputedStyle(one("#space")).transform;
   see(outputStage(), 3);
   found.pyramid = all("#space .field").length;
+  found.edges = all("#space .edge").length;
   see(null);
+  const field = () => all("#space .field").at(-1).style.transform, first = field();
+  moveTo(.4);
+  found.follows = first !== field();
+  const canvas = all("#space canvas").at(-1), press = (type, x) => canvas.dispatchEvent(new PointerEvent(type, { bubbles: true, pointerId: 1, clientX: x, clientY: 9 }));
+  const click = () => canvas.dispatchEvent(new MouseEvent("click", { bubbles: true, detail: 1 }));
+  const drag = end => { press("pointerdown", 9); press("pointermove", end); press("pointerup", end); click(); return one("#drawer").hidden; };
+  found.dragged = drag(90);
+  found.clicked = !drag(10);
+  closeDrawer();
 
   one("#wider").click();
   found.wider = one("#rows").clientWidth > one("#timeline").clientWidth;
@@ -96,11 +121,17 @@ fn the_page_can_be_used() {
         assert!(text("heard").starts_with("the"), "{found}");
         ["painted", "named", "closedWhy", "closedDrawer", "wider"].into_iter().for_each(is);
         ["stepped", "closedArithmetic", "textured", "turned"].into_iter().for_each(is);
+        ["follows", "dragged", "clicked"].into_iter().for_each(is);
+        assert_eq!(found["pooled"], serde_json::json!(vec![true; 30]), "{found}");
+        assert!(text("unpooled").starts_with("what came back at step"), "{found}");
         assert!(text("sizes").contains("⌊(80 + 1 + 1 − 1·(3 − 1) − 1) / 2⌋ + 1 = 40"), "{found}");
+        assert!(text("sizes").contains("time: o = ⌊(i + p + p′ − d(k − 1) − 1) / s⌋ + 1 = ⌊(58 + 1 + 1"), "{found}");
+        assert!(text("sizes").contains("looks 10 ms ahead"), "{found}");
         assert!(text("back").contains("2·(40 − 1) + 1 + 1·(3 − 1) + 1 − 1 − 1 = 80"), "{found}");
-        assert!(found["inserted"].as_u64() > Some(20), "{found}");
+        assert!(found["inserted"].as_u64() > Some(10), "{found}");
         // The sound, and every layer that is not inside another.
         assert_eq!((&found["planes"], &found["pyramid"]), (&17.into(), &17.into()), "{found}");
+        assert_eq!(found["edges"], 4 * 16, "{found}");
         assert!(found["seen"].as_u64().unwrap_or(0) > 20 && text("reading").contains("sees"), "{found}");
         assert!(text("why").starts_with("Why “t”"), "{found}");
         let methods =

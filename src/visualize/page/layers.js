@@ -45,12 +45,13 @@ function box(lane, className, columns, columnSeconds, bins, height) {
 function see(index, step = 0, bin = 0) {
   marks.forEach(mark => mark.remove());
   marks = [];
-  showField(index, step, bin);
   if (index === null) {
     reading.textContent = "";
     if (letter !== null) see(outputStage(), scene.letters[letter].step);
+    else showField(outputStage(), stepAt(sound.currentTime), 0);
     return;
   }
+  showField(index, step, bin);
   const stage = scene.stages[index], mark = (...given) => marks.push(box(...given));
   mark(stageRows[index].lane, "unit", [step, step], stepSeconds(stage), [bin, bin], stage.bins);
   stage.sees.forEach((spans, line) => {

@@ -82,9 +82,18 @@ struct StageLine {
     filters: Option<Filters>,
     /// How it slides over its input along time and frequency, if it does.
     windows: Option<[WindowLine; 2]>,
-    input_bins: usize,
+    input: InputLine,
     /// What a unit sees of the input and then of each stage, along time and frequency: `[stride, before, after]`.
     sees: Vec<Option<[[i64; 3]; 2]>>,
+}
+
+/// The image that a stage looks at.
+#[derive(Serialize)]
+struct InputLine {
+    /// In the order of `sees`: 0 for the spectrogram, `n + 1` for the stage `n`; none if that is not shown.
+    line: Option<usize>,
+    steps: usize,
+    bins: usize,
 }
 
 /// In the terms of Dumoulin & Visin 2016.
@@ -153,7 +162,7 @@ pub fn scene(model: &Model, clip: Clip<'_>, options: Options, mut progress: impl
     }
 
     let mut blob = Blob::default();
-    let stages = stage_lines(&network, &weights, clock.hops_ms(1) / 1e3, &mut blob);
+    let stages = stage_lines(&network, &weights, (image.lengths[0], clock.hops_ms(1) / 1e3), &mut blob);
     let classes = model.tokens.len();
     let emissions = best_path(&log_probs, &model.tokens);
     let mut letters: Vec<Letter> =
@@ -232,9 +241,22 @@ impl Letter {
 }
 
 /// Every stage with its output in the last pass.
-fn stage_lines(network: &OpenNetwork, weights: &Weights, hop_s: f64, blob: &mut Blob) -> Vec<StageLine> {
+fn stage_lines(
+    network: &OpenNetwork,
+    weights: &Weights,
+    (frames, hop_s): (usize, f64),
+    blob: &mut Blob,
+) -> Vec<StageLine> {
     let (architecture, maps) = (network.architecture(), activations(network));
     let stages = stages(architecture.layers());
+    let input_line = |input: Option<usize>| match input {
+        None => InputLine { line: Some(0), steps: frames, bins: architecture.input().frequency },
+        Some(line) => InputLine {
+            line: stages.iter().position(|seen| seen.line == line).map(|index| index + 1),
+            steps: maps[line].steps(),
+            bins: maps[line].layer.output.frequency,
+        },
+    };
     let line = |stage: &Stage<'_>| {
         let map = &maps[stage.line];
         let fields = fields(architecture, stage.line);
@@ -251,7 +273,7 @@ fn stage_lines(network: &OpenNetwork, weights: &Weights, hop_s: f64, blob: &mut 
             levels: Levels::new(map, blob),
             filters: Filters::new(stage, weights, blob),
             windows: window_lines(stage.layer),
-            input_bins: stage.input.map_or(architecture.input(), |line| architecture.summary()[line].output).frequency,
+            input: input_line(stage.input),
             sees: std::iter::once(sees(0)).chain(stages.iter().map(|seen| sees(seen.line + 1))).collect(),
         }
     };

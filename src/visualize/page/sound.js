@@ -43,4 +43,5 @@ function moveTo(time) {
 function showTime(time) {
   document.getElementById("seek").value = time;
   document.documentElement.style.setProperty("--t", Math.min(1, time / duration));
+  showField(outputStage(), stepAt(time), 0);
 }
