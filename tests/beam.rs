@@ -61,8 +61,9 @@ impl LanguageModel for Bigram {
         self.id(word) != UNKNOWN
     }
 
-    fn begins(&self, start: &str) -> bool {
-        self.words.iter().any(|word| word.starts_with(start))
+    fn look_ahead(&self, start: &str) -> Option<f32> {
+        let ids = (0..).zip(&self.words).filter(|(_, word)| word.starts_with(start)).map(|(id, _)| id);
+        ids.map(|id| (self.ln_p)(&[], id)).reduce(f32::max)
     }
 }
 

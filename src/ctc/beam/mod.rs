@@ -13,7 +13,7 @@ mod tree;
 pub use options::BeamOptions;
 
 use prefixes::Prefixes;
-use scorer::{Context, Scorer};
+use scorer::{Context, Most, Scorer};
 use tree::Tree;
 
 use super::Emission;
@@ -49,7 +49,7 @@ pub struct BeamDecoder {
     classes: usize,
     options: BeamOptions,
     /// The most that each token can add to the worth of a text.
-    most: Vec<f64>,
+    most: Vec<Most>,
     prefixes: Prefixes,
     /// Tokens as they were heard. Two hypotheses may have heard the same token at different times.
     trail: Tree<Emission>,
@@ -287,6 +287,7 @@ impl BeamDecoder {
         }
         for parent in 0..self.beam.len() {
             let Hypothesis { prefix, blank, total, worth, last, .. } = self.beam[parent];
+            let context = *self.prefixes.context(prefix);
             for &(token, log_prob) in tokens.iter() {
                 // Without a blank between, an equal token is the same token.
                 let total = log_prob + if token == last.token { blank } else { total };
@@ -301,7 +302,7 @@ impl BeamDecoder {
                     }
                     let present = &mut stayed[present];
                     present.non_blank = log_add(present.non_blank, total);
-                } else if total + worth + self.most[token as usize] >= least {
+                } else if total + worth + self.most[token as usize].after(&context) >= least {
                     let context = match child {
                         Some(child) => *self.prefixes.context(child),
                         None => self.prefixes.extended(prefix, token),

@@ -1,6 +1,6 @@
 //! The texts of all hypotheses, their common beginnings stored once.
 
-use super::scorer::{Context, Scorer, WordEnd};
+use super::scorer::{Context, Most, Scorer, WordEnd};
 use super::tree::Tree;
 use crate::tokens::Tokens;
 
@@ -71,7 +71,7 @@ impl Prefixes {
     }
 
     /// The most that a token can add to the worth of a text.
-    pub fn most(&self, token: u32) -> f64 {
+    pub fn most(&self, token: u32) -> Most {
         self.scorer.most(&self.pieces[token as usize])
     }
 
@@ -109,7 +109,7 @@ impl Prefixes {
         if extended.open && self.scorer.reads_words() {
             self.find_open_word(prefix);
             append(&mut self.word, &self.pieces[token as usize]);
-            self.scorer.check_open_word(&mut extended, &self.word);
+            self.scorer.look_ahead(&mut extended, &self.word);
         }
         extended
     }

@@ -18,12 +18,31 @@ pub struct Context {
     pub open: bool,
     /// Whether no known word begins like its open word, which has paid for that.
     strayed: bool,
+    /// What the open word is expected to add at its end.
+    pub ahead: f64,
     /// Ended words.
     words: u32,
     /// ln P of its ended words.
     pub ln_p: f64,
-    /// All that it is worth.
+    /// All that it is worth, what is ahead included.
     pub worth: f64,
+}
+
+/// Bounds of what a token adds.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Whether it has no space, so that an open word remains open.
+    lengthens: bool,
+    hot: f64,
+    words: f64,
+}
+
+impl Most {
+    /// The most that it can add to `context`.
+    pub fn after(&self, context: &Context) -> f64 {
+        // What an open word is expected to add can only fall.
+        if self.lengthens && context.open { self.hot } else { self.hot + self.words - context.ahead }
+    }
 }
 
 /// What the end of a word adds.
@@ -38,7 +57,7 @@ impl Context {
     fn add(&mut self, end: &WordEnd) {
         self.lm = end.lm;
         self.ln_p += end.ln_p;
-        self.worth += end.worth;
+        self.worth += end.worth - std::mem::take(&mut self.ahead);
         self.words = self.words.saturating_add(1);
         self.strayed = false;
     }
@@ -77,11 +96,12 @@ impl Scorer {
         }
     }
 
-    /// The most that a token can add, so that hopeless hypotheses need not be looked at closely.
-    pub fn most(&self, piece: &str) -> f64 {
-        let words = if self.separated { piece.matches(' ').count() } else { 1 };
-        let hot = self.hot.as_ref().map_or(0.0, |hot| hot.greatest_gain());
-        self.bonus.max(0.0) * words as f64 + hot * piece.chars().count() as f64
+    /// The most that a token can add, so that hopeless hypotheses need not be looked at closely: in an open word that it
+    /// lengthens, or else apart from what was ahead.
+    pub fn most(&self, piece: &str) -> Most {
+        let hot = self.hot.as_ref().map_or(0.0, |hot| hot.greatest_gain()) * piece.chars().count() as f64;
+        let spaces = if self.separated { piece.matches(' ').count() } else { 0 };
+        Most { lengthens: self.separated && spaces == 0, hot, words: self.bonus.max(0.0) * (spaces + 1) as f64 }
     }
 
     /// Whether the token ends the open word, which it may lengthen first.
@@ -133,11 +153,15 @@ impl Scorer {
         self.model.is_some()
     }
 
-    /// Makes an open `word` pay as soon as it cannot become a known one. If it paid only at its end, words that never end
-    /// would crowd out the others.
-    pub fn check_open_word(&self, context: &mut Context, word: &str) {
+    /// Makes an open `word` pay for what it will cost at best, and as soon as it cannot become a known one, for that. If
+    /// it paid only at its end, words that are not ended would crowd out those that are.
+    pub fn look_ahead(&self, context: &mut Context, word: &str) {
         let Some(model) = &self.model else { return };
-        if !context.strayed && !model.begins(word) && !self.hot.as_ref().is_some_and(|hot| hot.begins(word)) {
+        if let Some(ln_p) = model.look_ahead(word) {
+            let ahead = self.weight * believable(ln_p) + self.bonus;
+            context.worth += ahead - context.ahead;
+            context.ahead = ahead;
+        } else if !context.strayed && !self.hot.as_ref().is_some_and(|hot| hot.begins(word)) {
             context.strayed = true;
             context.worth -= self.unknown_penalty;
         }

@@ -7,6 +7,7 @@ pub mod arpa;
 pub mod compact;
 mod counts;
 pub mod estimate;
+mod look_ahead;
 mod ngrams;
 mod perplexity;
 mod trie;
@@ -62,9 +63,10 @@ pub trait LanguageModel: Send + Sync {
     fn finish(&self, state: &LmState) -> f32;
     /// Whether the model has the word.
     fn knows(&self, word: &str) -> bool;
-    /// Whether some word of the model begins with `start`; a model that cannot tell says yes.
-    fn begins(&self, _start: &str) -> bool {
-        true
+    /// What may be expected of a word that begins with `start`: the greatest ln P, whatever was said before, of those that
+    /// do, and nothing if there is none. A model that cannot tell says 0.
+    fn look_ahead(&self, _start: &str) -> Option<f32> {
+        Some(0.0)
     }
 }
 

@@ -94,7 +94,8 @@ impl<T: Trie + Send + Sync> LanguageModel for T {
         self.vocabulary().id(word).is_some_and(|id| id > END)
     }
 
-    fn begins(&self, start: &str) -> bool {
-        self.vocabulary().begins(start)
+    fn look_ahead(&self, start: &str) -> Option<f32> {
+        let look_ahead = self.vocabulary().look_ahead(|id| self.log_prob(1, id));
+        look_ahead.greatest(self.vocabulary(), start).map(|log_prob| log_prob * LN_10)
     }
 }

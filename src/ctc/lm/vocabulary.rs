@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::look_ahead::LookAhead;
+
 /// The id of `<unk>`, which stands for every word the model does not have.
 pub const UNKNOWN: u32 = 0;
 /// The id of `<s>`, the start of a sentence.
@@ -24,16 +26,15 @@ pub struct Vocabulary {
     /// The ids by the words' hashes.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// The ids of all but the reserved words by their spelling, once they were asked for.
-    sorted: OnceLock<Vec<u32>>,
+    look_ahead: OnceLock<LookAhead>,
 }
 
 impl Vocabulary {
     /// Only the reserved words.
     pub fn new() -> Self {
         let (text, ends, index) = (String::new(), Vec::new(), HashTable::new());
-        let (hasher, sorted) = (DefaultHashBuilder::default(), OnceLock::new());
-        let mut vocabulary = Self { text, ends, index, hasher, sorted };
+        let (hasher, look_ahead) = (DefaultHashBuilder::default(), OnceLock::new());
+        let mut vocabulary = Self { text, ends, index, hasher, look_ahead };
         for word in RESERVED {
             vocabulary.intern(word);
         }
@@ -56,7 +57,7 @@ impl Vocabulary {
         let end = u32::try_from(self.text.len() + word.len()).ok()?;
         self.text.push_str(word);
         self.ends.push(end);
-        self.sorted.take();
+        self.look_ahead.take();
         let (text, ends, hasher) = (&self.text, &self.ends, &self.hasher);
         self.index.insert_unique(hasher.hash_one(word), id, |&id| hasher.hash_one(spelling(text, ends, id)));
         Some(id)
@@ -67,15 +68,9 @@ impl Vocabulary {
         self.index.find(self.hasher.hash_one(word), |&id| self.word(id) == word).copied()
     }
 
-    /// Whether a word, not a reserved one, begins with `start`.
-    pub fn begins(&self, start: &str) -> bool {
-        let sorted = self.sorted.get_or_init(|| {
-            let mut ids: Vec<u32> = (RESERVED.len() as u32..self.ends.len() as u32).collect();
-            ids.sort_unstable_by_key(|&id| self.word(id));
-            ids
-        });
-        let first = sorted.partition_point(|&id| self.word(id) < start);
-        sorted.get(first).is_some_and(|&id| self.word(id).starts_with(start))
+    /// What words may be expected of a beginning, by the `log_prob` of each; made when it is first asked for.
+    pub fn look_ahead(&self, log_prob: impl Fn(u32) -> f32) -> &LookAhead {
+        self.look_ahead.get_or_init(|| LookAhead::new(self, log_prob))
     }
 
     /// How the word `id` is spelled.
@@ -121,9 +116,9 @@ mod tests {
         );
         assert_eq!((vocabulary.id("b"), vocabulary.id("</s>"), vocabulary.len()), (None, Some(END), 7));
         assert_eq!(vocabulary.spell(&[START, 6, 5]), "<s> 中 ab");
-        assert!(["a", "ab", "中", ""].iter().all(|start| vocabulary.begins(start)));
-        assert!(["b", "abc", "<", "国"].iter().all(|start| !vocabulary.begins(start)));
+        let begins = |vocabulary: &Vocabulary| vocabulary.look_ahead(|_| 0.0).greatest(vocabulary, "国").is_some();
+        assert!(!begins(&vocabulary));
         vocabulary.intern("国").unwrap();
-        assert!(vocabulary.begins("国"));
+        assert!(begins(&vocabulary));
     }
 }
