@@ -298,6 +298,63 @@ proptest! {
     }
 }
 
+// ---- look-ahead
+
+/// A model that does not tell what may be expected of a word.
+struct Blind(Arc<Bigram>);
+
+impl LanguageModel for Blind {
+    fn start(&self) -> LmState {
+        self.0.start()
+    }
+
+    fn score(&self, state: &LmState, word: &str) -> (f32, LmState) {
+        self.0.score(state, word)
+    }
+
+    fn finish(&self, state: &LmState) -> f32 {
+        self.0.finish(state)
+    }
+
+    fn knows(&self, word: &str) -> bool {
+        self.0.knows(word)
+    }
+}
+
+/// Words that have not ended yet have not paid; who looks ahead does not fill a narrow beam with them.
+#[test]
+fn look_ahead_finds_more_with_a_narrow_beam() {
+    let tokens = tokens(&["<space>", "a", "b", "c", "d"]);
+    let words = ["ab", "bad", "cab", "dab", "acd"];
+    let model = Bigram::new(&words, |history, word| 2.0 * scattered(history, word) - 4.0);
+    let blind: Arc<dyn LanguageModel> = Arc::new(Blind(model.clone()));
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize
+    };
+    let (mut seeing, mut unseeing) = (0, 0);
+    for _ in 0..200 {
+        // Three words, hardly understood.
+        let said = [(); 3].map(|()| words[next() % words.len()]).join(" ");
+        let mut sound = Vec::new();
+        for c in said.chars() {
+            let said = tokens.id(&c.to_string()).unwrap() as usize;
+            sound.extend((0..6).map(|class| if class == said { -0.5 } else { -2.0 - (next() % 1000) as f32 / 200.0 }));
+            sound.extend([0.0, -9.0, -9.0, -9.0, -9.0, -9.0]);
+        }
+        let rows: Vec<Vec<f32>> = sound.chunks(6).map(<[f32]>::to_vec).collect();
+        let heard = |model: Arc<dyn LanguageModel>, width| {
+            let options = BeamOptions { language_model: Some(model), width, nbest: 1, ..exhaustive() };
+            heard(&rows, &tokens, &options)
+        };
+        let best = heard(model.clone(), 1000);
+        seeing += usize::from(heard(model.clone(), 4) == best);
+        unseeing += usize::from(heard(blind.clone(), 4) == best);
+    }
+    assert!(seeing > 100 && seeing > 2 * unseeing, "{seeing} and {unseeing} of 200");
+}
+
 // ---- spelled sound
 
 const LETTERS: [&str; 27] = [
@@ -436,7 +493,7 @@ fn options_out_of_range_are_refused() {
         (BeamOptions { width: 0, ..usual() }, "beam width: 0"),
         (BeamOptions { width: 1 << 20, ..usual() }, "beam width: 1048576"),
         (BeamOptions { nbest: 0, ..usual() }, "n-best: 0"),
-        (BeamOptions { nbest: 33, ..usual() }, "n-best: 33"),
+        (BeamOptions { nbest: 65, ..usual() }, "n-best: 65"),
         (BeamOptions { most_tokens: 0, ..usual() }, "tokens per step"),
         (BeamOptions { token_range: f64::NAN, ..usual() }, "token range: NaN"),
         (BeamOptions { score_range: -1.0, ..usual() }, "score range: -1"),

@@ -46,7 +46,7 @@ fn the_recogniser_searches_as_the_sound_comes_in() {
     let engine = Engine::new(&Model::embedded().unwrap()).unwrap();
     let samples = samples(&engine);
     let mut recognizer = beam(&engine, BeamOptions { nbest: 4, word_bonus: 0.5, ..BeamOptions::default() });
-    assert!(recognizer.description().ends_with(", beam 32"), "{}", recognizer.description());
+    assert!(recognizer.description().ends_with(", beam 64"), "{}", recognizer.description());
     let (whole, _) = hear(&mut recognizer, &samples, samples.len());
     let [segment] = &whole[..] else { panic!("{whole:?}") };
     for piece in [1_600, 7_001] {

@@ -39,7 +39,7 @@ pub struct DecodingChoice {
     /// What each word costs that the language model does not know [default: 10]
     #[arg(long, value_name = "PENALTY")]
     unknown_penalty: Option<f64>,
-    /// Search with N hypotheses [default: 32]
+    /// Search with N hypotheses [default: 64]
     #[arg(long = "beam", value_name = "N")]
     width: Option<usize>,
     /// A word or phrase to expect, as often as you like; a boost of 3 to 10 is usual, 5 if not given

@@ -38,10 +38,10 @@ pub struct BeamOptions {
 }
 
 impl Default for BeamOptions {
-    /// 32 hypotheses without a language model.
+    /// 64 hypotheses without a language model.
     fn default() -> Self {
         Self {
-            width: 32,
+            width: 64,
             nbest: 1,
             most_tokens: 12,
             token_range: 8.0,
@@ -63,7 +63,7 @@ impl BeamOptions {
     pub fn validate(&self) -> Result<()> {
         let refuse = |setting: &str, problem: String| Err(Error::setting(setting, problem));
         if !(1..=MAX_WIDTH).contains(&self.width) {
-            return refuse("beam width", format!("{} is not in 1 … {MAX_WIDTH}; try 32", self.width));
+            return refuse("beam width", format!("{} is not in 1 … {MAX_WIDTH}; try 64", self.width));
         }
         if !(1..=self.width).contains(&self.nbest) {
             let problem =
