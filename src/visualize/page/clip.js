@@ -9,10 +9,11 @@ function logProb(token, step) {
   return scene.least_log_prob * (1 - at(scene.log_probs)[token * scene.steps + step] / 255);
 }
 
-/** The most probable classes of a step: `[token, probability]`, best first. */
+/** The most probable classes of a step: `[token, probability]`, best first. Levels round, so all are brought to sum to 1. */
 function best(step, count) {
   const all = scene.tokens.map((_, token) => [token, Math.exp(logProb(token, step))]);
-  return all.sort((a, b) => b[1] - a[1]).slice(0, count);
+  const sum = all.reduce((sum, [, share]) => sum + share, 0);
+  return all.sort((a, b) => b[1] - a[1]).slice(0, count).map(([token, share]) => [token, share / sum]);
 }
 
 /** One channel of a stage, `[bins][steps]` in levels. */

@@ -62,10 +62,10 @@ function explain(index) {
   document.getElementById("why").hidden = index === null;
   if (index === null) return;
   if (!drawer.hidden) closeDrawer();
-  const { token, step, why } = scene.letters[index];
+  const { token, step, probability, why } = scene.letters[index];
   const others = best(step, 4).filter(([other]) => other !== token).slice(0, 3);
   document.getElementById("verdict").replaceChildren(
-    "Why ", element("b", { textContent: `“${shown(token)}”` }), ` at ${moment(step * scene.step_s)}? ${percent(Math.exp(logProb(token, step)))} probable; next `,
+    "Why ", element("b", { textContent: `“${shown(token)}”` }), ` at ${moment(step * scene.step_s)}? ${percent(probability)} probable; next `,
     others.map(([other, p]) => `${shown(other)} ${percent(p)}`).join(", "));
   document.getElementById("method-about").textContent = why ? METHODS.find(([key]) => key === method)[2] : "This letter was not explained: there were too many.";
   if (why) spectrogram.over = method === "occlusion" ? occlusionOver(why.occlusion) : signedOver(why[method]);
