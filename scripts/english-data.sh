@@ -2,8 +2,8 @@
 # Makes the spectrogram datasets of the English model: scripts/english-data.sh CORPUS OUT [HOURS]
 #
 # CORPUS is a folder with real speech (train.jsonl, dev.jsonl) and the synthesiser (synthesize.py, install-voices.sh, its
-# texts in ../text); OUT gets the voices, HOURS (32) of synthetic speech, 1.5 h of sounds in which nothing is said, and the
-# datasets short, synthetic, nonspeech, real and dev.
+# texts in ../text); OUT gets the voices, HOURS (32) of synthetic speech, the real speech in other voices, 1.5 h of sounds in
+# which nothing is said, and the datasets short, synthetic, revoiced, nonspeech, real and dev.
 # Everything can be stopped and run again.
 set -euo pipefail
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -21,6 +21,10 @@ speak() { # OUT HOURS SEED
 }
 speak "$out/speech/short" 3 1
 speak "$out/speech/synthetic" "$hours" 2
+"$out/voices/bin/pip" install --quiet pyworld==0.3.5
+[ -e "$out/speech/revoiced/manifest.jsonl" ] ||
+    "$out/voices/bin/python" "$project/scripts/revoice.py" "$corpus/train.jsonl" "$out/speech/revoiced" --copies librispeech=8 \
+        african_storybook=5 asterisk=5 speechocean762=2 speech_commands=0 free_spoken_digits=0
 [ -e "$out/nonspeech-sounds/music/manifest.jsonl" ] ||
     "$out/voices/bin/python" "$project/benches/nonspeech.py" "$out/nonspeech-sounds" --minutes 15 --seed 20261123
 prepare() { # OUT MANIFEST…
@@ -34,5 +38,6 @@ for set in short synthetic; do
     prepare "$out/$set" "$out/speech/$set/free.jsonl"
 done
 prepare "$out/nonspeech" "$out"/nonspeech-sounds/*/manifest.jsonl
+prepare "$out/revoiced" "$out/speech/revoiced/manifest.jsonl"
 prepare "$out/real" "$corpus/train.jsonl"
 prepare "$out/dev" "$corpus/dev.jsonl"

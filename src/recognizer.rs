@@ -40,7 +40,7 @@ use crate::transcript::{Event, Word};
 use reading::{BestPath, Reading};
 
 /// Samples that walk through all stages together, so that memory does not grow with the length of a push.
-const BLOCK_SAMPLES: usize = 16_384;
+const BLOCK_SAMPLES: usize = 262_144;
 /// Of the words less sure than this, hardly one in ten is right (`dfcnn evaluate --calibration`).
 const MIN_CONFIDENCE: f32 = 0.6;
 
@@ -229,13 +229,13 @@ impl Recognizer {
         Ok(events)
     }
 
-    /// `[n, bins]`: the spectrogram frames that the last [`push`](Self::push) of at most a second made, for those who want
+    /// `[n, bins]`: the spectrogram frames that the last [`push`](Self::push) of at most 16 seconds made, for those who want
     /// to see them.
     pub fn frames(&self) -> &[f32] {
         self.acoustics.frames()
     }
 
-    /// `[m, classes]`: the log-probabilities that the last [`push`](Self::push) of at most a second made.
+    /// `[m, classes]`: the log-probabilities that the last [`push`](Self::push) of at most 16 seconds made.
     pub fn log_probs(&self) -> &[f32] {
         &self.log_probs
     }

@@ -248,6 +248,19 @@ fn pieces_are_bounded() {
 }
 
 #[test]
+fn a_file_comes_in_large_pieces() {
+    for (name, codec) in
+        [("train.opus", "opus"), ("market.mp3", "mp3"), ("garden.flac", "flac"), ("harbour.wav", "pcm_s16")]
+    {
+        let mut stream = AudioStream::open(&clip(name), 16_000).unwrap();
+        assert_eq!(stream.source().codec, codec);
+        let mut samples = Vec::new();
+        let first = stream.read(&mut samples).unwrap();
+        assert!(stream.read(&mut samples).unwrap() == 0 || first >= 4 * 16_000, "{name}: {first}");
+    }
+}
+
+#[test]
 fn few_samples_are_fine() {
     for rate_hz in [8_000, 16_000, 44_100] {
         for count in 0..3 {

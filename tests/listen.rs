@@ -323,7 +323,9 @@ fn a_terminal_shows_the_words_as_they_come() {
     let Some(shown) = on_terminal(&["listen", "--input", &path, "--speed", "2"], folder.path()) else { return };
     assert!(shown.contains(text.trim()) && shown.contains(" dB") && shown.contains("delay 0."), "{shown}");
     let begin: String = text.chars().take(5).collect();
-    assert!(shown.matches(&begin).count() > 3, "rewritten in place: {shown}");
+    // What may still change is dim.
+    let plain = shown.replace("\x1b[2m", "");
+    assert!(plain.matches(&begin).count() > 3, "rewritten in place: {shown}");
 }
 
 #[test]

@@ -73,6 +73,8 @@ mod without {
 }
 
 #[cfg(feature = "onnxruntime")]
+mod golden;
+#[cfg(feature = "onnxruntime")]
 mod random_network;
 
 #[cfg(feature = "onnxruntime")]
@@ -91,6 +93,7 @@ mod with {
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
+    use super::golden;
     use super::random_network::{Noise, int8_network, network, streamed};
     use super::*;
 
@@ -221,6 +224,22 @@ mod with {
         assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 16);
     }
 
+    /// Our recordings, and twenty of the real speech beside the project, where there is some.
+    fn clips() -> Vec<String> {
+        let ours = ["audio/harbour.wav", "audio/garden.flac", "audio/market.mp3", "audio/train.opus"];
+        let mut clips: Vec<String> = ours.into_iter().map(package).collect();
+        if let Some(manifest) = golden::shared("corpus/dev.jsonl") {
+            let lines = fs::read_to_string(&manifest).unwrap();
+            let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            clips.extend(
+                rows.iter()
+                    .step_by(rows.len().div_ceil(20))
+                    .map(|row| manifest.with_file_name(row["audio_filepath"].as_str().unwrap()).display().to_string()),
+            );
+        }
+        clips
+    }
+
     #[test]
     fn the_shipped_model_hears_the_same() {
         let Some(runtime) = runtime() else { return };
@@ -230,10 +249,10 @@ mod with {
         let theirs =
             Backend { engine: EngineKind::OnnxRuntime, compute: Compute::Cpu, library: Some(library.to_path_buf()) };
         let theirs = Engine::with_backend(&model, &theirs).unwrap();
-        let clips = ["audio/harbour.wav", "audio/garden.flac", "audio/market.mp3", "audio/train.opus"];
-        for clip in clips {
+        let clips = clips();
+        for clip in &clips {
             let mut samples = Vec::new();
-            let mut sound = AudioStream::open(package(clip).as_ref(), 16_000).unwrap();
+            let mut sound = AudioStream::open(clip.as_ref(), 16_000).unwrap();
             while sound.read(&mut samples).unwrap() > 0 {}
             let log_probs = |engine: &Engine, threads, piece| {
                 let mut acoustics = Acoustics::new(engine, threads).unwrap();
@@ -247,7 +266,6 @@ mod with {
             assert_near(&log_probs(&theirs, 2, samples.len()), &wanted);
         }
         let library = library.display().to_string();
-        let clips: Vec<String> = clips.into_iter().map(package).collect();
         let text = |options: &[&str]| {
             let arguments: Vec<&str> =
                 ["transcribe"].iter().chain(options).copied().chain(clips.iter().map(String::as_str)).collect();

@@ -25,8 +25,11 @@ pub const MAX_RATE_HZ: u32 = 768_000;
 pub const MAX_CHANNELS: usize = 64;
 /// The longest sound that a header's claim is believed: longer is taken for a placeholder.
 const MAX_DURATION_S: f64 = 1_000.0 * 3_600.0;
-/// The longest piece that one [`AudioStream::read`] makes of its source.
+/// The longest piece of the source that is resampled at once.
 const MAX_PIECE_S: f64 = 0.5;
+/// What one [`AudioStream::read`] of a file gives at least. Codecs come in packets of 20 ms, and whoever computes with
+/// the samples reads all its weights for each piece.
+const FILE_PIECE_S: f64 = 4.0;
 /// Bytes that tell a format.
 const MAGIC_BYTES: usize = 16;
 /// What helps when we cannot read a file.
@@ -45,6 +48,8 @@ pub struct AudioStream {
     /// Decoded samples at the source's rate; those up to `resampled` have gone through the resampler.
     decoded: Vec<f32>,
     resampled: usize,
+    /// Samples that a read waits for, unless the end comes first.
+    least: usize,
     state: State,
 }
 
@@ -106,7 +111,8 @@ impl AudioStream {
             let problem = format!("not a sound file that I know (WAV, FLAC, MP3, Ogg, AAC, M4A); {REMEDY}");
             return Err(Error::audio(path, problem));
         };
-        Self::new(source, rate_hz)
+        let least = if about.is_file() { (FILE_PIECE_S * f64::from(rate_hz)) as usize } else { 1 };
+        Self::new(source, rate_hz, least)
     }
 
     /// A WAV that arrives bit by bit, such as standard input; `name` stands for it in errors. Returns once the header
@@ -115,7 +121,7 @@ impl AudioStream {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn wav_reader(name: impl Into<PathBuf>, reader: impl Read + Send + 'static, rate_hz: u32) -> Result<Self> {
-        Self::new(Source::Pcm(Pcm::wav(name, reader)?), rate_hz)
+        Self::new(Source::Pcm(Pcm::wav(name, reader)?), rate_hz, 1)
     }
 
     /// Headerless signed 16-bit little-endian mono samples at `input_rate_hz`, delivered as they arrive; `name` stands
@@ -129,12 +135,12 @@ impl AudioStream {
         input_rate_hz: u32,
         rate_hz: u32,
     ) -> Result<Self> {
-        Self::new(Source::Pcm(Pcm::raw(name, reader, input_rate_hz)), rate_hz)
+        Self::new(Source::Pcm(Pcm::raw(name, reader, input_rate_hz)), rate_hz, 1)
     }
 
-    fn new(source: Source, rate_hz: u32) -> Result<Self> {
+    fn new(source: Source, rate_hz: u32, least: usize) -> Result<Self> {
         let resampler = Resampler::new(source.format().sample_rate_hz, rate_hz)?;
-        Ok(Self { source, resampler, decoded: Vec::new(), resampled: 0, state: State::Reading })
+        Ok(Self { source, resampler, decoded: Vec::new(), resampled: 0, least, state: State::Reading })
     }
 
     /// What the source says of itself.
@@ -156,16 +162,19 @@ impl AudioStream {
         }
     }
 
-    /// Appends the next piece, at most about half a second, to `samples` and returns its length; 0 is the end.
-    /// Waits until there is at least one sample or the end.
+    /// Appends the next piece to `samples` and returns its length; 0 is the end. What arrives bit by bit is given at
+    /// once, a file in pieces of a few seconds.
     ///
     /// # Errors
     /// [`Error::Read`] or [`Error::Audio`] where the source breaks off. By then every good sample before it has been
     /// delivered; after it, the stream is at its end.
     pub fn read(&mut self, samples: &mut Vec<f32>) -> Result<usize> {
         let start = samples.len();
-        while samples.len() == start {
+        while samples.len() - start < self.least {
             if let State::Ended(error) = &mut self.state {
+                if samples.len() > start {
+                    break;
+                }
                 return error.take().map_or(Ok(0), Err);
             }
             if self.resampled == self.decoded.len() {

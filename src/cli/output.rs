@@ -120,6 +120,11 @@ impl<W: Write> Output<W> {
         self.format.form
     }
 
+    /// Whether partial results are written.
+    pub fn has_partials(&self) -> bool {
+        self.format.partials && self.format.form == Form::Json
+    }
+
     /// Writes what comes before anything of a file.
     pub fn begin(&mut self) -> Result<()> {
         match self.format.form {
@@ -135,9 +140,7 @@ impl<W: Write> Output<W> {
     pub fn event(&mut self, file: &str, event: &Event) -> Result<()> {
         let segment = match event {
             Event::Final(segment) => segment,
-            Event::Partial(segment) if self.format.partials && self.format.form == Form::Json => {
-                return self.write(&json::partial(file, segment));
-            }
+            Event::Partial(segment) if self.has_partials() => return self.write(&json::partial(file, segment)),
             Event::Partial(_) => return Ok(()),
         };
         match self.format.form {

@@ -14,6 +14,9 @@ use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::cli::sources::Source;
 
+/// Sound between two partial results of a file.
+const PARTIAL_S: f64 = 0.5;
+
 /// One recogniser that hears source after source.
 pub struct Hearing {
     recognizer: Recognizer,
@@ -66,15 +69,19 @@ impl Hearing {
     /// Gives the recogniser all of `sound` and says how long it was, in seconds.
     fn hear(&mut self, name: &str, sound: &mut AudioStream, output: &mut Output<impl Write>) -> Result<f64> {
         let progress = Progress::new(name, sound.duration_s(), !self.progress);
+        let rate_hz = f64::from(self.recognizer.sample_rate_hz());
         let mut samples = Vec::new();
         let mut heard_samples = 0;
         let mut heard_s = 0.0;
         while !self.stop.load(Ordering::Relaxed) && sound.read(&mut samples)? > 0 {
-            for event in self.recognizer.push(&samples)? {
-                progress.suspend(|| output.event(name, &event))?;
+            let at_once = if output.has_partials() { (PARTIAL_S * rate_hz) as usize } else { samples.len() };
+            for piece in samples.chunks(at_once) {
+                for event in self.recognizer.push(piece)? {
+                    progress.suspend(|| output.event(name, &event))?;
+                }
             }
             heard_samples += samples.len();
-            heard_s = heard_samples as f64 / f64::from(self.recognizer.sample_rate_hz());
+            heard_s = heard_samples as f64 / rate_hz;
             progress.set(heard_s);
             samples.clear();
         }

@@ -11,6 +11,8 @@ mod window;
 mod winograd;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::{Network, Session};
 use crate::kernels::Kernels;
@@ -20,13 +22,10 @@ use crate::{Error, Result};
 use stage::{Source, Stage, State};
 use window::{Flow, Waiting};
 
-/// Frames that walk through the first stages together, for each thread: their images are large, and what one stage
-/// writes should still be in the cache when the next one reads it.
-const BLOCK_FRAMES: usize = 32;
-
-/// Blocks after which the later stages run: their images are small and their weights large, so the more rows a reading
-/// of the weights serves, the better.
-const BLOCKS: usize = 8;
+/// Frames that walk together through the stages of each [span](NativeNetwork::spans), of the first for each thread.
+/// Where images are large, what one stage writes should still be in the cache when the next one reads it; where they are
+/// small and the weights large, the more rows a reading of the weights serves, the better.
+const SPAN_FRAMES: [usize; 3] = [32, 256, 1024];
 
 /// A network ready to run, shared by its streams.
 pub struct NativeNetwork {
@@ -34,9 +33,8 @@ pub struct NativeNetwork {
     input: FrameShape,
     /// Convolutions that compute with bytes.
     int8: usize,
-    stages: Vec<Stage>,
-    /// The first of the later stages: from here on a row stands for as many frames as it ever will.
-    later: usize,
+    /// All stages in order: those up to the last stride in time, those up to the last that sees frequencies apart, the rest.
+    spans: [Vec<Stage>; 3],
 }
 
 impl NativeNetwork {
@@ -56,9 +54,13 @@ impl NativeNetwork {
         weights.check(architecture)?;
         let (architecture, weights) = fold_batch_norm(architecture, weights)?;
         let source = Source::new(&architecture, &weights);
-        let stages = source.network(&architecture)?;
-        let later = stages.iter().rposition(|stage| stage.time_stride() > 1).map_or(0, |last| last + 1);
-        Ok(Self { kernels, input: architecture.input(), int8: architecture.int8_convolutions(), stages, later })
+        let mut stages = source.network(&architecture)?;
+        let collapse = stages.iter().position(|stage| matches!(stage, Stage::Collapse(_)));
+        let strided = stages.iter().rposition(|stage| stage.time_stride() > 1).map_or(0, |last| last + 1);
+        let flat = stages.split_off(collapse.map_or(stages.len(), |last| last + 1).max(strided));
+        let even = stages.split_off(strided);
+        let spans = [stages, even, flat];
+        Ok(Self { kernels, input: architecture.input(), int8: architecture.int8_convolutions(), spans })
     }
 
     /// The instruction set that runs.
@@ -88,12 +90,16 @@ impl Network for NativeNetwork {
 /// One stream through a [`NativeNetwork`].
 pub struct NativeSession {
     network: Arc<NativeNetwork>,
-    states: Vec<State>,
+    spans: [Span; 3],
     crew: Crew,
-    /// The rows on their way, and the rows the current stage makes of them.
     rows: Flow,
     made: Flow,
-    /// Rows that wait for the later stages.
+}
+
+/// What a stream keeps for a span of stages.
+struct Span {
+    states: Vec<State>,
+    /// Rows that wait for it.
     waiting: Waiting,
 }
 
@@ -145,37 +151,93 @@ impl NativeSession {
                     .map_err(|error| Error::setting("threads", format!("cannot start {threads} threads: {error}")))?,
             ),
         };
-        let states = network.stages.iter().map(Stage::state).collect();
+        let span = |stages: &Vec<Stage>| Span {
+            states: stages.iter().map(Stage::state).collect(),
+            waiting: Waiting::default(),
+        };
+        let spans = network.spans.each_ref().map(span);
         let crew = Crew { kernels: network.kernels, pool };
-        Ok(Self { network, states, crew, rows: Flow::default(), made: Flow::default(), waiting: Waiting::default() })
+        Ok(Self { network, spans, crew, rows: Flow::default(), made: Flow::default() })
     }
 
     /// Takes `frames`, and at the `end` the padding that stands for the future, through all stages.
     fn run(&mut self, frames: &[f32], end: bool, outputs: &mut Vec<f32>) {
-        let Self { network, states, crew, rows, made, waiting } = self;
-        let (first, later) = network.stages.split_at(network.later);
-        let (first_states, later_states) = states.split_at_mut(network.later);
-        let block = BLOCK_FRAMES * crew.threads() * network.input.len();
-        let mut work = || {
-            waiting.clear();
-            for block in frames.chunks(block) {
-                rows.copy_floats(block);
-                stage::run(first, first_states, false, crew, rows, made);
-                waiting.extend(rows);
-            }
-            if end {
-                rows.clear();
-                stage::run(first, first_states, true, crew, rows, made);
-                waiting.extend(rows);
-            }
-            rows.copy_from(&waiting.floats, &waiting.bytes);
-            stage::run(later, later_states, end, crew, rows, made);
-        };
+        let Self { network, spans, crew, rows, made } = self;
+        let walk = Walk { crew, width: network.input.len() };
+        let mut work = || walk.through(&network.spans, spans, frames, end, rows, made);
         match &crew.pool {
-            Some(pool) => pool.install(work),
+            Some(pool) => pool.install(|| awake(work)),
             None => work(),
         }
         outputs.extend_from_slice(&rows.floats);
+    }
+}
+
+/// Runs `work` on this thread of a pool while the others look for what it shares without ever falling asleep: what a stage
+/// shares takes less time than waking a thread.
+fn awake(work: impl FnOnce() + Send) {
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    let worker = rayon::current_thread_index();
+    rayon::scope(|scope| {
+        scope.spawn_broadcast(|_, here| {
+            while Some(here.index()) != worker && !done.load(Ordering::Relaxed) {
+                if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                    thread::yield_now();
+                }
+            }
+        });
+        let _done = Done(&done);
+        work();
+    });
+}
+
+/// How frames of `width` values walk through the spans: each waits until the one before has made a block of its own of them.
+struct Walk<'a> {
+    crew: &'a Crew,
+    width: usize,
+}
+
+impl Walk<'_> {
+    /// Values of the frames that walk through span `index` together.
+    fn block(&self, index: usize) -> usize {
+        let threads = if index == 0 { self.crew.threads() } else { 1 };
+        SPAN_FRAMES[index] * threads * self.width
+    }
+
+    /// Takes `frames` through all `stages`; `rows` then holds the outputs. `made` is scratch.
+    fn through(
+        &self,
+        stages: &[Vec<Stage>],
+        spans: &mut [Span],
+        frames: &[f32],
+        end: bool,
+        rows: &mut Flow,
+        made: &mut Flow,
+    ) {
+        let (Some((stages, before)), Some((span, spans_before))) = (stages.split_last(), spans.split_last_mut()) else {
+            return;
+        };
+        if before.is_empty() {
+            rows.copy_floats(frames);
+        } else {
+            span.waiting.clear();
+            for block in frames.chunks(self.block(before.len() - 1)) {
+                self.through(before, spans_before, block, false, rows, made);
+                span.waiting.extend(rows);
+            }
+            if end {
+                self.through(before, spans_before, &[], true, rows, made);
+                span.waiting.extend(rows);
+            }
+            rows.copy_from(&span.waiting.floats, &span.waiting.bytes);
+        }
+        stage::run(stages, &mut span.states, end, self.crew, rows, made);
     }
 }
 
@@ -185,7 +247,7 @@ impl Session for NativeSession {
         if !frames.len().is_multiple_of(width) {
             return Err(Error::setting("frames", format!("{} values are no whole frames of {width}", frames.len())));
         }
-        for frames in frames.chunks(BLOCKS * BLOCK_FRAMES * width) {
+        for frames in frames.chunks(SPAN_FRAMES[2] * width) {
             self.run(frames, false, outputs);
         }
         Ok(())
@@ -198,8 +260,8 @@ impl Session for NativeSession {
     }
 
     fn reset(&mut self) {
-        for (state, stage) in self.states.iter_mut().zip(&self.network.stages) {
-            stage.reset(state);
+        for (span, stages) in self.spans.iter_mut().zip(&self.network.spans) {
+            span.states.iter_mut().zip(stages).for_each(|(state, stage)| stage.reset(state));
         }
     }
 }
