@@ -1,10 +1,10 @@
 //! Word times against those of the synthesiser, in our clips with silences of known length around them.
 
 mod golden;
+mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use dfcnn::audio::AudioStream;
 use dfcnn::ctc;
@@ -12,6 +12,8 @@ use dfcnn::dataset::text::Normalizer;
 use dfcnn::model::Model;
 use dfcnn::recognizer::{Acoustics, Engine, Options, Recognizer};
 use dfcnn::transcript::{Event, Word};
+
+use program::run;
 
 /// How far from the truth a word's start or end may be, in seconds …
 const TOLERANCE_S: f64 = 0.08;
@@ -138,13 +140,6 @@ fn segments_lie_where_speech_is() {
 
 // ---- the program
 
-fn dfcnn(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    let output = command.env_remove("DFCNN_MODEL").stdin(Stdio::null()).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 #[test]
 fn aligned_words_as_tables_and_captions() {
     let path = audio("harbour.wav").display().to_string();
@@ -153,21 +148,20 @@ fn aligned_words_as_tables_and_captions() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("said.txt").display().to_string();
     fs::write(&file, format!("{said}\n")).unwrap();
-    let (code, tsv, stderr) = dfcnn(&["align", &path, "--text", said]);
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let tsv = run(&["align", &path, "--text", said]).well();
     let rows: Vec<Vec<&str>> = tsv.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows[0], ["file", "start_s", "end_s", "word", "confidence"]);
     assert_eq!(rows[1..].iter().map(|row| row[3]).collect::<Vec<_>>(), words);
-    assert_eq!(dfcnn(&["align", &path, "--text-file", &file]).1, tsv);
-    let (_, json, _) = dfcnn(&["align", &path, "--text", said, "--format", "json"]);
+    assert_eq!(run(&["align", &path, "--text-file", &file]).stdout, tsv);
+    let json = run(&["align", &path, "--text", said, "--format", "json"]).well();
     let last: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!((&last["type"], &last["text"]), (&"final".into(), &words.join(" ").into()));
-    let (_, ctm, _) = dfcnn(&["align", &path, "--text", said, "--format", "ctm"]);
+    let ctm = run(&["align", &path, "--text", said, "--format", "ctm"]).well();
     assert!(ctm.lines().count() == words.len() && ctm.starts_with("harbour 1 0."), "{ctm}");
-    let (_, srt, _) = dfcnn(&["align", &path, "--text", said, "--format", "srt"]);
+    let srt = run(&["align", &path, "--text", said, "--format", "srt"]).well();
     assert!(srt.starts_with("1\n00:00:00,") && srt.contains("the harbour before the storm\n"), "{srt}");
-    let empty = dfcnn(&["align", &path, "--text", ""]);
-    assert_eq!(empty.0, Some(1), "{empty:?}");
+    let empty = run(&["align", &path, "--text", ""]);
+    assert_eq!(empty.code, Some(1), "{empty:?}");
 }
 
 #[test]
@@ -193,8 +187,8 @@ fn what_cannot_be_aligned_is_refused_with_a_reason() {
         (&[&file("text.wav", b"These are words."), "--text", "a"], 1, "not a sound file"),
         (&[&path, "--text", "a", "--format", "srt", "--caption-lines", "0"], 1, "caption lines"),
     ] {
-        let (seen, stdout, stderr) = dfcnn(&[&["align"][..], arguments].concat());
-        assert_eq!((seen, stdout.as_str()), (Some(code), ""), "{arguments:?}: {stderr}");
-        assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+        let ran = run(&[&["align"][..], arguments].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.contains(reason), "{arguments:?}: {ran:?}");
     }
 }

@@ -1,36 +1,26 @@
 //! Every form of results, from the outside, and many recordings into a folder. `tests/peers/captions.py` has captions read by
 //! parsers that others wrote; the checks here are ours, as strict as the formats.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-fn audio(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("audio").join(name).display().to_string()
-}
+use program::{Ran, run};
 
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+fn audio(name: &str) -> String {
+    program::package(&format!("audio/{name}"))
 }
 
 fn transcribe(arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command.env_remove("DFCNN_MODEL").stdin(Stdio::null()).arg("transcribe").args(arguments);
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    run(&[&["transcribe"][..], arguments].concat())
 }
 
 fn heard(arguments: &[&str]) -> String {
-    let ran = transcribe(arguments);
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
-    ran.stdout
+    transcribe(arguments).well()
 }
 
 // ---- strict readers: what is not exactly as it should be is an error

@@ -1,39 +1,19 @@
 //! The program from the outside: what it prints, where, and how it exits.
 
+mod program;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use dfcnn::model::Model;
 use dfcnn::network::{Precision, Tensor};
 use serde_json::Value;
 
+use program::{Ran, dfcnn, package};
+
 // ---- running it
-
-fn dfcnn() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    for name in ["DFCNN_MODEL", "DFCNN_ENGINE", "DFCNN_COMPUTE", "DFCNN_ORT_LIB"] {
-        command.env_remove(name);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// What a run left behind.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
 
 fn transcribe(arguments: &[&str]) -> Ran {
     dfcnn().arg("transcribe").args(arguments).output().unwrap().into()
@@ -61,10 +41,6 @@ fn assert_one_complaint(ran: &Ran, name: &str, problem: &str) {
 }
 
 // ---- sound to give it
-
-fn package(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
-}
 
 /// One of our clips, 16 kHz mono 16 bit, its samples as raw bytes and the text that the program hears in it.
 fn clip() -> (String, Vec<u8>, String) {

@@ -1,8 +1,9 @@
 //! Beam search in the recogniser and in the program, on our own clips.
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use dfcnn::audio::AudioStream;
@@ -13,6 +14,8 @@ use dfcnn::model::Model;
 use dfcnn::recognizer::{Engine, Options, Recognizer};
 use dfcnn::transcript::{Event, Segment};
 use serde_json::Value;
+
+use program::{Ran, run};
 
 fn clip(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("audio").join(name)
@@ -86,20 +89,6 @@ fn an_expected_phrase_is_heard_in_real_sound() {
 
 // ---- the program
 
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-fn dfcnn(arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    let output = command.env_remove("DFCNN_MODEL").stdin(Stdio::null()).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
 fn lines(ran: &Ran) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -107,7 +96,7 @@ fn lines(ran: &Ran) -> Vec<Value> {
 #[test]
 fn the_n_best_readings_as_json() {
     let path = clip("harbour.wav").display().to_string();
-    let ran = dfcnn(&["transcribe", "--json", "--nbest", "3", "--beam", "8", "--hotword", "Harbour:3", &path]);
+    let ran = run(&["transcribe", "--json", "--nbest", "3", "--beam", "8", "--hotword", "Harbour:3", &path]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
     let last = lines(&ran).remove(0);
     let alternatives = last["alternatives"].as_array().unwrap();
@@ -115,7 +104,7 @@ fn the_n_best_readings_as_json() {
     let numbers = |key: &str| alternatives.iter().map(|reading| reading[key].as_f64().unwrap()).collect::<Vec<_>>();
     assert!(numbers("score").is_sorted_by(|a, b| a >= b) && numbers("acoustic").iter().all(|&ln_p| ln_p < 0.0));
     assert!(numbers("language").iter().all(|&ln_p| ln_p < 0.0), "the model's own language model is asked");
-    let plain = dfcnn(&["transcribe", "--json", "--beam", "8", &path]);
+    let plain = run(&["transcribe", "--json", "--beam", "8", &path]);
     assert!(plain.code == Some(0) && !plain.stdout.contains("alternatives"), "{plain:?}");
 }
 
@@ -145,7 +134,7 @@ fn what_cannot_be_decoded_with_is_refused_with_a_reason() {
         (&["--hotwords", &bad], 1, "bad.txt:2: "),
         (&["--lm", "none.arpa"], 1, "none.arpa: "),
     ] {
-        let ran = dfcnn(&[&["transcribe", &path][..], arguments].concat());
+        let ran = run(&[&["transcribe", &path][..], arguments].concat());
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains(reason), "{arguments:?}: {}", ran.stderr);
     }
@@ -161,15 +150,15 @@ fn several_bonuses_are_compared() {
         |(name, text): (&str, &str)| format!("{}\n", serde_json::json!({"audio_filepath": clip(name), "text": text}));
     fs::write(&manifest, rows.map(line).collect::<String>()).unwrap();
 
-    let table = dfcnn(&["evaluate", &manifest, "--beam", "4", "--word-bonus=-2,0,1.5"]);
+    let table = run(&["evaluate", &manifest, "--beam", "4", "--word-bonus=-2,0,1.5"]);
     assert_eq!((table.code, table.stderr.as_str(), table.stdout.lines().count()), (Some(0), "", 6), "{table:?}");
-    let tuned = lines(&dfcnn(&["evaluate", &manifest, "--beam", "4", "--word-bonus=-2,0,1.5", "--json"]));
+    let tuned = lines(&run(&["evaluate", &manifest, "--beam", "4", "--word-bonus=-2,0,1.5", "--json"]));
     let bonuses: Vec<_> = tuned.iter().map(|line| line["word_bonus"].as_f64().unwrap()).collect();
     assert_eq!(bonuses, [-2.0, 0.0, 1.5]);
     assert!(tuned.iter().all(|line| line["type"] == "tuning" && line["sets"]["clips"]["wer"].is_number()));
     for line in &tuned {
         let bonus = format!("--word-bonus={}", line["word_bonus"]);
-        let one = lines(&dfcnn(&["evaluate", &manifest, "--beam", "4", &bonus, "--json"]));
+        let one = lines(&run(&["evaluate", &manifest, "--beam", "4", &bonus, "--json"]));
         let total = one.last().unwrap();
         assert_eq!((&line["total"]["wer"], &line["total"]["cer"]), (&total["wer"], &total["cer"]), "{bonus}");
     }

@@ -1,8 +1,9 @@
 //! `dfcnn evaluate` and `dfcnn report` from the outside, on our own clips.
 
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use dfcnn::audio::AudioStream;
 use dfcnn::evaluate::error_rate::{ErrorRate, Score};
@@ -10,21 +11,9 @@ use dfcnn::model::Model;
 use dfcnn::recognizer::{Options, Recognizer};
 use serde_json::{Value, json};
 
+use program::{Ran, run};
+
 /// What a run left behind.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-fn dfcnn(arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    let output = command.env_remove("DFCNN_MODEL").stdin(Stdio::null()).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
 /// The lines of this type.
 fn lines(ran: &Ran, kind: &str) -> Vec<Value> {
     let lines = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -99,7 +88,7 @@ fn assert_rate(line: &Value, rate: &ErrorRate) {
 #[test]
 fn the_numbers_are_those_of_the_library() {
     let (_folder, path) = manifest(&all_clips());
-    let one = dfcnn(&["evaluate", &path, "--json", "--errors", "--speakers", "--jobs", "1"]);
+    let one = run(&["evaluate", &path, "--json", "--errors", "--speakers", "--jobs", "1"]);
     assert_eq!((one.code, one.stderr.as_str()), (Some(0), ""), "{one:?}");
     let (mut all, mut read, mut texts) = (ErrorRate::default(), ErrorRate::default(), Vec::new());
     for (index, (name, reference)) in transcripts().into_iter().enumerate() {
@@ -132,7 +121,7 @@ fn the_numbers_are_those_of_the_library() {
         assert!(texts.contains(&(text("id"), text("reference"), text("hypothesis"))), "{line}");
     }
 
-    let three = dfcnn(&["evaluate", &path, "--json", "--errors", "--speakers", "--jobs", "3"]);
+    let three = run(&["evaluate", &path, "--json", "--errors", "--speakers", "--jobs", "3"]);
     let but_costs = |ran: &Ran| ran.stdout.lines().rev().skip(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(but_costs(&one), but_costs(&three));
 }
@@ -140,14 +129,14 @@ fn the_numbers_are_those_of_the_library() {
 #[test]
 fn tables_and_aligned_errors() {
     let (_folder, path) = manifest(&all_clips());
-    let ran = dfcnn(&["evaluate", &path, "--errors", "--speakers"]);
+    let ran = run(&["evaluate", &path, "--errors", "--speakers"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
     for text in
         ["\nREF: ", "\nHYP: ", "\nwords ", "\ncharacters ", "WER %", "\nclips/read ", "\nspeaker ann ", "real-time"]
     {
         assert!(ran.stdout.contains(text), "no {text:?} in {}", ran.stdout);
     }
-    let ran = dfcnn(&["evaluate", &path, "--limit", "2", "--json"]);
+    let ran = run(&["evaluate", &path, "--limit", "2", "--json"]);
     assert_eq!(lines(&ran, "total")[0]["utterances"], 2);
     assert_eq!(lines(&ran, "set")[0]["set"], "clips"); // of two: the first and the third clip, both read
     assert_eq!(lines(&ran, "set").len(), 1);
@@ -157,7 +146,7 @@ fn tables_and_aligned_errors() {
 fn parts_of_a_file() {
     let part = |offset: f64, duration: f64| json!({"audio_filepath": "harbour.wav", "offset": offset, "duration": duration, "text": "x"});
     let (_folder, path) = manifest(&[part(1.0, 1.5), part(0.25, 1.5)]);
-    let ran = dfcnn(&["evaluate", &path, "--json", "--errors"]);
+    let ran = run(&["evaluate", &path, "--json", "--errors"]);
     let mut hypotheses: Vec<_> = lines(&ran, "utterance").iter().map(|line| line["hypothesis"].clone()).collect();
     let mut expected = [heard("harbour.wav", 16_000, Some(40_000)), heard("harbour.wav", 4_000, Some(28_000))];
     assert!(expected[0] != expected[1]);
@@ -180,7 +169,7 @@ fn what_cannot_be_used_is_named_and_the_run_goes_on() {
     let bad = folder.path().join("bad.jsonl").display().to_string();
     fs::write(&bad, "{\"audio_filepath\": \"harbour.wav\", \"text\": \"one\"}\n{\"audio_filepath\": 7}\n").unwrap();
 
-    let ran = dfcnn(&["evaluate", &none, &path, &bad, "--json"]);
+    let ran = run(&["evaluate", &none, &path, &bad, "--json"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let total = &lines(&ran, "total")[0];
     assert_eq!((&total["utterances"], &total["failed"], &total["dropped"]), (&json!(4), &json!(5), &json!(1)));
@@ -193,11 +182,11 @@ fn what_cannot_be_used_is_named_and_the_run_goes_on() {
     }
 
     for manifests in [[&none, &bad], [&bad, &none], [&path, &path]] {
-        let ran = dfcnn(&["evaluate", manifests[0], manifests[1], "--json", "--strict"]);
+        let ran = run(&["evaluate", manifests[0], manifests[1], "--json", "--strict"]);
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (Some(1), "", 1), "{ran:?}");
     }
     fs::write(folder.path().join("gone.wav"), "there, but no sound").unwrap();
-    let ran = dfcnn(&["evaluate", &path, "--json", "--strict", "--jobs", "1"]);
+    let ran = run(&["evaluate", &path, "--json", "--strict", "--jobs", "1"]);
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (Some(1), "", 1), "{ran:?}");
     assert!(ran.stderr.contains("gone.wav: not a sound file"), "{ran:?}");
 }
@@ -205,34 +194,34 @@ fn what_cannot_be_used_is_named_and_the_run_goes_on() {
 #[test]
 fn nothing_usable_and_wrong_usage() {
     let (_folder, path) = manifest(&[json!({"audio_filepath": "gone.wav", "text": "gone"})]);
-    let ran = dfcnn(&["evaluate", &path]);
+    let ran = run(&["evaluate", &path]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("gone.wav"), "{ran:?}");
     for wrong in [&["evaluate"][..], &["evaluate", &path, "--limit", "0"], &["evaluate", &path, "--jobs", "0"]] {
-        assert_eq!(dfcnn(wrong).code, Some(2), "{wrong:?}");
+        assert_eq!(run(wrong).code, Some(2), "{wrong:?}");
     }
 }
 
 #[test]
 fn a_page_about_a_run() {
     let folder = tempfile::tempdir().unwrap();
-    let [run, page] = ["run", "page.html"].map(|name| folder.path().join(name));
-    fs::create_dir(&run).unwrap();
-    let [run_name, page_name] = [&run, &page].map(|path| path.display().to_string());
-    let ran = dfcnn(&["report", &run_name]);
+    let [stage, page] = ["run", "page.html"].map(|name| folder.path().join(name));
+    fs::create_dir(&stage).unwrap();
+    let [run_name, page_name] = [&stage, &page].map(|path| path.display().to_string());
+    let ran = run(&["report", &run_name]);
     assert_eq!((ran.code, ran.stderr.lines().count()), (Some(1), 1), "{ran:?}");
     assert!(ran.stderr.contains("has no metrics.jsonl"), "{ran:?}");
-    fs::write(run.join("metrics.jsonl"), "{\"type\":\"step\",\"step\":1,\"minutes\":0.1}\n").unwrap();
-    assert_eq!(dfcnn(&["-q", "report", &run_name, "--out", &page_name]).stderr, "");
-    assert_eq!(dfcnn(&["report", &run_name]).code, Some(0));
+    fs::write(stage.join("metrics.jsonl"), "{\"type\":\"step\",\"step\":1,\"minutes\":0.1}\n").unwrap();
+    assert_eq!(run(&["-q", "report", &run_name, "--out", &page_name]).stderr, "");
+    assert_eq!(run(&["report", &run_name]).code, Some(0));
     let text = fs::read_to_string(page).unwrap();
-    assert!(text.starts_with("<!DOCTYPE html>") && text == fs::read_to_string(run.join("report.html")).unwrap());
+    assert!(text.starts_with("<!DOCTYPE html>") && text == fs::read_to_string(stage.join("report.html")).unwrap());
 }
 
 #[test]
 fn how_far_confidence_can_be_trusted() {
     let (_folder, manifest) = manifest(&all_clips());
-    let ran = dfcnn(&["evaluate", &manifest, "--calibration", "--json"]);
+    let ran = run(&["evaluate", &manifest, "--calibration", "--json"]);
     let [calibration] = &lines(&ran, "calibration")[..] else { panic!("{ran:?}") };
     let total = &lines(&ran, "total")[0];
     let counts = &total["words"];
@@ -246,7 +235,7 @@ fn how_far_confidence_can_be_trusted() {
         (10, count(calibration, "words"))
     );
     assert!((0.0..=1.0).contains(&calibration["expected_calibration_error"].as_f64().unwrap()));
-    let table = dfcnn(&["evaluate", &manifest, "--calibration"]).stdout;
+    let table = run(&["evaluate", &manifest, "--calibration"]).stdout;
     assert!(table.contains("expected calibration error"), "{table}");
-    assert!(!dfcnn(&["evaluate", &manifest]).stdout.contains("calibration"));
+    assert!(!run(&["evaluate", &manifest]).stdout.contains("calibration"));
 }

@@ -1,10 +1,11 @@
 //! `dfcnn see --filters`: what the filters of a network love, from manifest to browser.
 
 mod browser;
+mod program;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// A manifest of the recordings that come with the program, one of them named twice.
 fn manifest(folder: &Path, more: &str) -> std::path::PathBuf {
@@ -20,8 +21,8 @@ fn manifest(folder: &Path, more: &str) -> std::path::PathBuf {
 }
 
 fn see(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command.env_remove("DFCNN_MODEL").args(["see", "--threads", "1", "--quiet"]).args(arguments).output().unwrap()
+    let mut command = program::dfcnn();
+    command.args(["see", "--threads", "1", "--quiet"]).args(arguments).output().unwrap()
 }
 
 /// Uses the page as people do.

@@ -1,9 +1,10 @@
 //! Models in 8 bits: made by `dfcnn quantize`, read back, and broken ones refused.
 
+mod program;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use dfcnn::inference::Session;
@@ -13,6 +14,8 @@ use dfcnn::network::{Architecture, Precision, Tensor, Weights};
 use dfcnn::quantize::Quantizer;
 use dfcnn::spectrogram::Normalization;
 use dfcnn::tokens::Tokens;
+
+use program::{Ran, run};
 
 const DESCRIPTION: &str = r#"
 name = "tiny"
@@ -49,16 +52,6 @@ fn tiny() -> Model {
     let normalization = Normalization { mean: vec![-3.0; 8], std: vec![1.5; 8] };
     let tokens = Tokens::parse("tokens.txt", "<b>\n<space>\na\n").unwrap();
     Model::new(Recipe { architecture, ..recipe }, normalization, weights, tokens).unwrap()
-}
-
-fn dfcnn(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    for name in ["DFCNN_MODEL", "DFCNN_ENGINE", "DFCNN_COMPUTE"] {
-        command.env_remove(name);
-    }
-    let output = command.args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 #[test]
@@ -196,7 +189,8 @@ fn the_command_makes_a_model_that_every_command_takes() {
     };
     fs::write(&manifest, [line("harbour.wav"), line("garden.flac")].join("\n")).unwrap();
     let (manifest, out) = (manifest.to_str().unwrap(), out.to_str().unwrap());
-    let (code, table, said) = dfcnn(&["-q", "quantize", "--calibrate", manifest, "--out", out, "--divergence", "0.1"]);
+    let Ran { code, stdout: table, stderr: said } =
+        run(&["-q", "quantize", "--calibrate", manifest, "--out", out, "--divergence", "0.1"]);
     assert_eq!((code, said.as_str()), (Some(0), ""), "{table}");
     let line = |path: &str| table.lines().find(|line| line.starts_with(&format!("{path} "))).unwrap_or_default();
     assert!(line("c1").ends_with("32 bits: 8 are no faster here"), "{table}");
@@ -205,36 +199,38 @@ fn the_command_makes_a_model_that_every_command_takes() {
 
     let clip = package.join("audio/harbour.wav");
     let clip = clip.to_str().unwrap();
-    let (code, heard, said) = dfcnn(&["-v", "transcribe", "--model", out, "--engine", "native", clip]);
+    let Ran { code, stdout: heard, stderr: said } =
+        run(&["-v", "transcribe", "--model", out, "--engine", "native", clip]);
     assert!(
         code == Some(0) && said.contains("model english-int8, native engine (") && said.contains("8 bits by "),
         "{said}"
     );
     assert!(heard.contains("boat") && heard.contains("storm"), "{heard}");
-    let (code, shown, _) = dfcnn(&["inspect", out]);
+    let Ran { code, stdout: shown, .. } = run(&["inspect", out]);
     assert!(code == Some(0) && shown.contains("18 of 19 convolutions in 8 bits, 99.7 % of the cost"), "{shown}");
     assert!(
         shown.contains("convolution, int8") && shown.contains("  a-relu-u8") && shown.contains("quantize"),
         "{shown}"
     );
-    let (code, lines, _) = dfcnn(&["inspect", "--json", out]);
+    let Ran { code, stdout: lines, .. } = run(&["inspect", "--json", out]);
     let int8 = lines.lines().filter(|line| line.contains("\"int8\":true")).count();
     assert_eq!((code, int8), (Some(0), 18), "{lines}");
 
     let again = folder.path().join("again");
-    let (code, _, said) = dfcnn(&["quantize", out, "--calibrate", manifest, "--out", again.to_str().unwrap()]);
+    let Ran { code, stderr: said, .. } =
+        run(&["quantize", out, "--calibrate", manifest, "--out", again.to_str().unwrap()]);
     assert!(code == Some(1) && said.contains("in 8 bits already") && !again.exists(), "{said}");
-    let run = folder.path().join("run");
+    let stage = folder.path().join("run");
     let recipe = format!("{out}/model.toml");
-    let arguments = ["train", manifest, "--dev", manifest, "--recipe", &recipe, "--run", run.to_str().unwrap()];
-    let (code, _, said) = dfcnn(&[&arguments[..], &["--max-minutes", "0.01"]].concat());
+    let arguments = ["train", manifest, "--dev", manifest, "--recipe", &recipe, "--run", stage.to_str().unwrap()];
+    let Ran { code, stderr: said, .. } = run(&[&arguments[..], &["--max-minutes", "0.01"]].concat());
     assert!(code == Some(1) && said.contains("train the model that it was made of"), "{said}");
     for (divergence, problem) in [("-1", "is no divergence"), ("nan", "is no divergence"), ("0", "allow a larger one")]
     {
         let divergence = format!("--divergence={divergence}");
         let arguments =
             ["quantize", "--calibrate", manifest, "--out", again.to_str().unwrap(), "--limit", "1", &divergence];
-        let (code, _, said) = dfcnn(&[&["-q"][..], &arguments].concat());
+        let Ran { code, stderr: said, .. } = run(&[&["-q"][..], &arguments].concat());
         assert!(code == Some(1) && said.contains(problem) && !again.exists(), "{said}");
     }
 }

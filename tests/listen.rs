@@ -1,40 +1,25 @@
 //! `dfcnn listen` from the outside: files played as if heard, and a real sound system without hardware.
 
+mod program;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use program::{Ran, run};
+
 // ---- running it
 
 fn dfcnn(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command.args(arguments).env_remove("DFCNN_MODEL").env_remove("DFCNN_DEVICE");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = program::dfcnn();
+    command.args(arguments);
     command
-}
-
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
-
-fn run(arguments: &[&str]) -> Ran {
-    dfcnn(arguments).output().unwrap().into()
 }
 
 /// The text of a recording, each segment on a line.
@@ -107,7 +92,7 @@ impl Lines {
 }
 
 fn clip(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("audio").join(name).display().to_string()
+    program::package(&format!("audio/{name}"))
 }
 
 /// A clip of ours, then silence, as 16-bit samples at 16 kHz.

@@ -1,10 +1,10 @@
 //! `dfcnn see`: the pages, used in a browser.
 
 mod browser;
+mod program;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// Uses the page as people do.
 const USE: &str = r##"
@@ -96,13 +96,8 @@ const USE: &str = r##"
 fn page(folder: &Path) -> String {
     let out = folder.join("page.html");
     let audio = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio/harbour.wav");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command
-        .env_remove("DFCNN_MODEL")
-        .arg("see")
-        .arg(audio)
-        .args(["--to", "0.6", "--threads", "1", "--quiet", "--out"])
-        .arg(&out);
+    let mut command = program::dfcnn();
+    command.arg("see").arg(audio).args(["--to", "0.6", "--threads", "1", "--quiet", "--out"]).arg(&out);
     let result = command.output().unwrap();
     assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
     fs::read_to_string(out).unwrap()
@@ -149,7 +144,7 @@ fn pieces_are_bounded_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let audio = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio/harbour.wav");
     let see = |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
+        let mut command = program::dfcnn();
         command.arg("see").arg(&audio).arg("--out").arg(folder.path().join("page.html")).args(more);
         let result = command.output().unwrap();
         (result.status.code(), String::from_utf8_lossy(&result.stderr).into_owned())
@@ -177,8 +172,8 @@ fn two_models_are_compared() {
     let folder = tempfile::tempdir().unwrap();
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (out, model) = (folder.path().join("page.html"), package.join("models/english"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command.env_remove("DFCNN_MODEL").arg("see").arg(package.join("audio/harbour.wav"));
+    let mut command = program::dfcnn();
+    command.arg("see").arg(package.join("audio/harbour.wav"));
     command.args(["--to", "0.6", "--no-occlusion", "--quiet", "--out"]).arg(&out).arg("--beside-model").arg(&model);
     let result = command.output().unwrap();
     assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
@@ -199,8 +194,8 @@ fn numbers_and_pictures_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let audio = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio/harbour.wav");
     let (npz, png) = (folder.path().join("clip.npz"), folder.path().join("new/pictures"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
-    command.env_remove("DFCNN_MODEL").arg("see").arg(audio).args(["--to", "0.5", "--threads", "1", "--quiet"]);
+    let mut command = program::dfcnn();
+    command.arg("see").arg(audio).args(["--to", "0.5", "--threads", "1", "--quiet"]);
     let result = command.arg("--npz").arg(&npz).arg("--png").arg(&png).output().unwrap();
     assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
     let mut npz = zip::ZipArchive::new(fs::File::open(npz).unwrap()).unwrap();
