@@ -76,24 +76,123 @@ struct Measured {
     has_partial: bool,
 }
 
+/// A live transcription under way.
+struct Run {
+    live: Live,
+    /// What is heard, for the results.
+    name: String,
+    /// What the recogniser's times count from, in seconds.
+    start_s: f64,
+    status: Status,
+    measured: Measured,
+}
+
 impl Live {
     /// Listens until the sound ends or the user ends it.
-    pub fn run(mut self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<()> {
         let name = self.capture.name().to_owned();
-        self.view.begin()?;
-        if let Some(save) = &mut self.save {
+        let (status, measured) = Default::default();
+        let mut run = Run { live: self, name, start_s: 0.0, status, measured };
+        run.begin()?;
+        let outcome = run.hear();
+        run.live.view.close();
+        run.end(outcome?)
+    }
+}
+
+impl Run {
+    fn begin(&mut self) -> anyhow::Result<()> {
+        self.live.view.begin()?;
+        if let Some(save) = &mut self.live.save {
             save.begin()?;
         }
-        let outcome = self.hear(&name);
-        self.view.close();
-        let (status, measured, failed) = outcome?;
-        if let Some(save) = &mut self.save {
+        Ok(())
+    }
+
+    /// Hears all there is; what it gives is why the sound broke off, if it did.
+    fn hear(&mut self) -> anyhow::Result<Option<Error>> {
+        let mut failed = None;
+        let mut shown_at = Instant::now();
+        loop {
+            if self.live.stop.load(Ordering::Relaxed) {
+                self.live.capture.stop();
+            }
+            match self.live.capture.next(WAIT) {
+                Err(()) => break,
+                Ok(None) => {}
+                Ok(Some(Captured::Sound(sound))) => self.sound(sound)?,
+                Ok(Some(Captured::Lost { problem })) => {
+                    self.finish()?;
+                    self.start_s = self.status.heard_s;
+                    self.note(&format!("the microphone is gone ({problem}); waiting for it"));
+                    self.status.lost = Some(problem);
+                }
+                Ok(Some(Captured::Resumed { device })) => {
+                    self.note(&format!("hearing {device} again"));
+                    self.status.lost = None;
+                }
+                Ok(Some(Captured::Failed(error))) => failed = Some(error),
+            }
+            if shown_at.elapsed() >= STATUS_EVERY {
+                self.live.view.status(&self.status)?;
+                shown_at = Instant::now();
+            }
+        }
+        self.finish()?;
+        Ok(failed)
+    }
+
+    /// Hears a piece.
+    fn sound(&mut self, mut sound: Sound) -> anyhow::Result<()> {
+        let Live { recognizer, recording, view, .. } = &mut self.live;
+        if let Some(recording) = recording {
+            recording.write(&mut sound.samples)?;
+        }
+        let status = &mut self.status;
+        status.heard_s += sound.samples.len() as f64 / f64::from(recognizer.sample_rate_hz());
+        status.dropped_s += sound.dropped_s;
+        if !sound.samples.is_empty() {
+            let power = sound.samples.iter().map(|sample| f64::from(sample * sample)).sum::<f64>();
+            status.level_db = 10.0 * (power / sound.samples.len() as f64).max(1e-10).log10();
+        }
+        self.measured.hearing.push(status.heard_s, sound.heard_at);
+        let events = recognizer.push(&sound.samples)?;
+        view.heard(recognizer);
+        events.into_iter().try_for_each(|event| self.event(event))
+    }
+
+    /// Tells what was said since the last final.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let events = self.live.recognizer.finish()?;
+        events.into_iter().try_for_each(|event| self.event(event))
+    }
+
+    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+        let event = event.later(self.start_s);
+        let Live { save, view, capture, .. } = &mut self.live;
+        if let Some(save) = save {
+            save.event(&self.name, &event)?;
+        }
+        view.event(&self.name, &event)?;
+        let delay = self.measured.event(&event, capture, self.status.heard_s);
+        self.status.delay = delay.or(self.status.delay);
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) {
+        self.live.view.note(self.live.verbosity, text);
+    }
+
+    /// Ends what was written, and tells how it went.
+    fn end(self, failed: Option<Error>) -> anyhow::Result<()> {
+        let Self { live, name, status, measured, .. } = self;
+        if let Some(mut save) = live.save {
             save.end(&name, status.heard_s)?;
         }
-        if let Some(recording) = self.recording.take() {
+        if let Some(recording) = live.recording {
             recording.finish()?;
         }
-        if let View::Lines(output) = &mut self.view
+        if let View::Lines(mut output) = live.view
             && output.form() == Form::Json
         {
             match &failed {
@@ -103,91 +202,12 @@ impl Live {
         }
         if status.dropped_s > 0.0 {
             let Status { dropped_s, heard_s, .. } = status;
-            self.verbosity.warn(format_args!(
+            live.verbosity.warn(format_args!(
                 "{dropped_s:.1} s of sound were dropped and {heard_s:.1} s heard: this machine did not keep up"
             ));
         }
-        measured.tell(self.verbosity);
+        measured.tell(live.verbosity);
         failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    fn hear(&mut self, name: &str) -> anyhow::Result<(Status, Measured, Option<Error>)> {
-        let (mut status, mut measured) = (Status::default(), Measured::default());
-        let mut failed = None;
-        // What the recogniser's times count from.
-        let mut start_s = 0.0;
-        let mut shown_at = Instant::now();
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                self.capture.stop();
-            }
-            match self.capture.next(WAIT) {
-                Err(()) => break,
-                Ok(None) => {}
-                Ok(Some(Captured::Sound(sound))) => self.sound(name, sound, start_s, &mut status, &mut measured)?,
-                Ok(Some(Captured::Lost { problem })) => {
-                    self.finish(name, start_s, &mut status, &mut measured)?;
-                    start_s = status.heard_s;
-                    self.view.note(self.verbosity, &format!("the microphone is gone ({problem}); waiting for it"));
-                    status.lost = Some(problem);
-                }
-                Ok(Some(Captured::Resumed { device })) => {
-                    self.view.note(self.verbosity, &format!("hearing {device} again"));
-                    status.lost = None;
-                }
-                Ok(Some(Captured::Failed(error))) => failed = Some(error),
-            }
-            if shown_at.elapsed() >= STATUS_EVERY {
-                self.view.status(&status)?;
-                shown_at = Instant::now();
-            }
-        }
-        self.finish(name, start_s, &mut status, &mut measured)?;
-        Ok((status, measured, failed))
-    }
-
-    /// Hears a piece.
-    fn sound(
-        &mut self,
-        name: &str,
-        mut sound: Sound,
-        start_s: f64,
-        status: &mut Status,
-        measured: &mut Measured,
-    ) -> anyhow::Result<()> {
-        if let Some(recording) = &mut self.recording {
-            recording.write(&mut sound.samples)?;
-        }
-        status.heard_s += sound.samples.len() as f64 / f64::from(self.recognizer.sample_rate_hz());
-        status.dropped_s += sound.dropped_s;
-        if !sound.samples.is_empty() {
-            let power = sound.samples.iter().map(|sample| f64::from(sample * sample)).sum::<f64>();
-            status.level_db = 10.0 * (power / sound.samples.len() as f64).max(1e-10).log10();
-        }
-        measured.hearing.push(status.heard_s, sound.heard_at);
-        let events = self.recognizer.push(&sound.samples)?;
-        self.view.heard(&self.recognizer);
-        for event in events {
-            self.event(name, event.later(start_s), status, measured)?;
-        }
-        Ok(())
-    }
-
-    /// Tells what was said since the last final.
-    fn finish(&mut self, name: &str, start_s: f64, status: &mut Status, measured: &mut Measured) -> anyhow::Result<()> {
-        for event in self.recognizer.finish()? {
-            self.event(name, event.later(start_s), status, measured)?;
-        }
-        Ok(())
-    }
-
-    fn event(&mut self, name: &str, event: Event, status: &mut Status, measured: &mut Measured) -> anyhow::Result<()> {
-        if let Some(save) = &mut self.save {
-            save.event(name, &event)?;
-        }
-        self.view.event(name, &event)?;
-        status.delay = measured.event(&event, &self.capture, status.heard_s).or(status.delay);
-        Ok(())
     }
 }
 
