@@ -19,6 +19,7 @@ import numpy as np
 import pyworld
 import soundfile
 
+# Between two frames of the analysis.
 FRAME_MS = 8.0
 
 
@@ -67,7 +68,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest")
     parser.add_argument("out")
-    parser.add_argument("--copies", nargs="*", default=[], metavar="SOURCE=N", help="copies of recordings of a source (else 1)")
+    parser.add_argument("--copies", nargs="*", default=[], metavar="SOURCE=N", help="copies of each recording of a source [1]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()

@@ -18,6 +18,24 @@ const TOLERANCE: f64 = 1e-4;
 const STEPS: f64 = 0.1;
 const MEAN_STEPS: f64 = 5e-3;
 
+/// More frames in one push than walk through any stage together.
+#[test]
+fn a_long_push_is_the_same_as_short_ones() {
+    for seed in 0..6 {
+        for (architecture, weights) in [network(seed), int8_network(seed)] {
+            let width = architecture.input().len();
+            let input = Noise(seed ^ 1).values(2_500 * width);
+            let network = Arc::new(NativeNetwork::new(&architecture, &weights).unwrap());
+            let mut session = NativeSession::new(Arc::clone(&network), 1).unwrap();
+            let short = streamed(&mut session, &input, width, &[17]);
+            for threads in [1, 2] {
+                let mut session = NativeSession::new(Arc::clone(&network), threads).unwrap();
+                assert_eq!(streamed(&mut session, &input, width, &[2_500]), short, "{seed}, {threads} threads");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
