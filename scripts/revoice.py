@@ -5,8 +5,8 @@
     python3 scripts/revoice.py MANIFEST.jsonl OUT [--copies SOURCE=N …] [--seed N] [--workers N]
 
 The WORLD vocoder (Morise et al. 2016) parts a recording into pitch, spectral envelope and breath; each copy gets a pitch and
-pitch range, a vocal tract (the envelope stretched along frequency) and a pace of its own, all drawn from the seed and the
-file's name. Writes FLAC and OUT/manifest.jsonl, whose speakers and licences are those of the recordings.
+pitch range, a vocal tract (the envelope stretched along frequency, its throat and mouth apart), a timbre (a smooth curve over
+the spectrum), a breath and a pace of its own, all drawn from the seed and the file's name. Writes FLAC and OUT/manifest.jsonl, whose speakers and licences are those of the recordings.
 """
 
 import argparse
@@ -30,14 +30,22 @@ def parts_of(sound, rate):
     return pitch, pyworld.cheaptrick(sound, pitch, times, rate), pyworld.d4c(sound, pitch, times, rate, threshold=0.5)
 
 
-def stretched(envelope, tract):
-    """The envelope of a vocal tract whose resonances lie `tract` times as high."""
+def stretched(envelope, throat, mouth, rate):
+    """The envelope of a vocal tract whose resonances lie `throat` times as high below 1 kHz, `mouth` times above 2.5 kHz."""
     bins = np.arange(envelope.shape[1])
-    source = np.clip(bins / tract, 0, bins[-1])
+    corners = np.array([0.0, 1000.0, 2500.0, rate / 2]) / (rate / 2) * bins[-1]
+    source = np.clip(np.interp(bins, corners * [1, throat, mouth, mouth], corners), 0, bins[-1])
     low = np.floor(source).astype(int)
     high = np.minimum(low + 1, bins[-1])
     share = source - low
-    return np.ascontiguousarray(np.exp(np.log(envelope[:, low]) * (1 - share) + np.log(envelope[:, high]) * share))
+    return np.exp(np.log(envelope[:, low]) * (1 - share) + np.log(envelope[:, high]) * share)
+
+
+def timbre(draw, bins):
+    """Factors of the power of each bin: a smooth curve, some 3 dB high and deep, and a tilt."""
+    knots = [2 * draw.gauss(0, 0.35) for _ in range(12)]
+    tilt = draw.gauss(0, 0.7)
+    return np.exp(np.interp(np.linspace(0, 11, bins), np.arange(12), knots) + tilt * np.linspace(0.5, -0.5, bins))
 
 
 def voices(row, copies, folder, out, seed):
@@ -51,11 +59,14 @@ def voices(row, copies, folder, out, seed):
     rows = []
     for copy in range(copies):
         # Long tracts mostly go with low voices; a pitch between a deep man's and a child's.
-        tract = draw.uniform(0.86, 1.18)
+        tract = draw.uniform(0.84, 1.2)
+        throat = min(max(tract * np.exp(draw.gauss(0, 0.04)), 0.8), 1.25)
         target = min(max(mean * tract ** draw.uniform(1.5, 3.0) * np.exp(draw.gauss(0, 0.2)), 75.0), 330.0)
         spoken = np.where(voiced, target * (np.maximum(pitch, 1.0) / mean) ** draw.uniform(0.7, 1.4), 0.0)
-        pace = draw.uniform(0.85, 1.2)
-        new = pyworld.synthesize(spoken, stretched(envelope, tract), aperiodicity, rate, FRAME_MS / pace)
+        pace = draw.uniform(0.82, 1.25)
+        body = np.ascontiguousarray(stretched(envelope, throat, tract, rate) * timbre(draw, envelope.shape[1]))
+        breath = np.clip(aperiodicity, 0, 1) ** np.exp(draw.gauss(0, 0.3))
+        new = pyworld.synthesize(spoken, body, breath, rate, FRAME_MS / pace)
         new = new / max(np.abs(new).max(), 1e-6) * 10 ** (draw.uniform(-18, -2) / 20)
         name = os.path.splitext(row["audio_filepath"])[0] + f"_{copy}.flac"
         os.makedirs(os.path.dirname(os.path.join(out, name)), exist_ok=True)
