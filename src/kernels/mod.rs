@@ -52,6 +52,7 @@ pub struct Kernels {
     depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
     winograd_input: unsafe fn(&[f32], &mut [&mut [f32]; TILE_IN]),
     winograd_output: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
+    winograd_pair: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
     maximum: unsafe fn(&mut [f32], &[f32]),
     add: unsafe fn(&mut [f32], &[f32], bool),
     bytes: bytes::Table,
@@ -73,6 +74,11 @@ macro_rules! compile_again {
         #[target_feature(enable = $features)]
         pub fn winograd_output(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
             scalar::winograd_output::<true>(planes, bias, relu, out);
+        }
+
+        #[target_feature(enable = $features)]
+        pub fn winograd_pair(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+            scalar::winograd_pair::<true>(planes, bias, relu, out);
         }
 
         #[target_feature(enable = $features)]
@@ -98,6 +104,7 @@ macro_rules! table {
             depthwise: $set::depthwise,
             winograd_input: $set::winograd_input,
             winograd_output: $set::winograd_output,
+            winograd_pair: $set::winograd_pair,
             maximum: $set::maximum,
             add: $set::add,
             bytes: $bytes,
@@ -116,6 +123,7 @@ impl Kernels {
             depthwise: scalar::depthwise::<false>,
             winograd_input: scalar::winograd_input::<false>,
             winograd_output: scalar::winograd_output::<false>,
+            winograd_pair: scalar::winograd_pair::<false>,
             maximum: scalar::maximum,
             add: scalar::add,
             bytes: bytes::SCALAR,
@@ -169,6 +177,12 @@ impl Kernels {
     pub fn winograd_output(&self, planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
         // SAFETY: the table only holds kernels this processor can run; their slices are checked.
         unsafe { (self.winograd_output)(planes, bias, relu, out) }
+    }
+
+    /// The output transform of F(2, 5): `out` gets `[2, channels]`.
+    pub fn winograd_pair(&self, planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.winograd_pair)(planes, bias, relu, out) }
     }
 
     /// Asks for `values` to be fetched into the second-level cache, where the processor knows how.

@@ -160,6 +160,21 @@ pub fn winograd_output<const FMA: bool>(planes: &[&[f32]; TILE_IN], bias: &[f32]
     }
 }
 
+/// The same of F(2, 5): `out` holds two rows of `channels` values.
+#[inline(always)]
+pub fn winograd_pair<const FMA: bool>(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+    let channels = planes[0].len();
+    let [m0, m1, m2, m3, m4, m5] = planes.map(|plane| &plane[..channels]);
+    let bias = &bias[..channels];
+    let finish = |value: f32| if relu { value.max(0.0) } else { value };
+    let (y0, y1) = out.split_at_mut(channels);
+    let y1 = &mut y1[..channels];
+    for c in 0..channels {
+        y0[c] = finish(m0[c] + (m1[c] + m2[c]) + (m3[c] + m4[c]) + bias[c]);
+        y1[c] = finish(multiply_add::<FMA>(2.0, m3[c] - m4[c], m1[c] - m2[c]) + m5[c] + bias[c]);
+    }
+}
+
 /// `values[i] = max(values[i], others[i])`.
 #[inline(always)]
 pub fn maximum(values: &mut [f32], others: &[f32]) {

@@ -125,11 +125,15 @@ proptest! {
             let planes = std::array::from_fn(|i| &tile[i * channels..][..channels]);
             let mut out = vec![f32::NAN; bins * channels];
             kernels.winograd_output(&planes, &bias, relu, &mut out);
-            for (i, row) in winograd::OUTPUT_TRANSFORM.iter().take(bins).enumerate() {
+            let mut pair = vec![f32::NAN; 2 * channels];
+            kernels.winograd_pair(&planes, &bias, relu, &mut pair);
+            let rows = |transform: &'static [[f32; TILE_IN]], made| transform.iter().zip(made);
+            let four = rows(&winograd::OUTPUT_TRANSFORM, out.chunks(channels));
+            for (row, made) in four.chain(rows(&winograd::PAIR_TRANSFORM, pair.chunks(channels))) {
                 for c in 0..channels {
                     let sum: f32 = row.iter().enumerate().map(|(j, a)| a * tile[j * channels + c]).sum();
                     let wanted = if relu { (sum + bias[c]).max(0.0) } else { sum + bias[c] };
-                    assert_close(kernels.name(), &[out[i * channels + c]], &[wanted], 30.0);
+                    assert_close(kernels.name(), &[made[c]], &[wanted], 30.0);
                 }
             }
         }

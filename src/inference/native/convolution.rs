@@ -1,11 +1,15 @@
 //! Convolutions over padded rows `[frequency, channels]`: dense ones as tap products, depthwise ones channel by channel.
 
 use super::Crew;
+use super::along_time::{AlongTime, TimeTiles};
 use super::stage::Source;
 use super::window::{RowWindow, RowWindowSettings, Rows};
 use crate::Result;
 use crate::kernels::{self, Aligned, PANEL, TapProduct, pack_taps, panels};
 use crate::network::{Convolution, FrameShape};
+
+/// Rows of one reading of the weights, where there are many: their transforms should stay in the cache.
+const BLOCK_ROWS: usize = 256;
 
 /// A convolution with its shapes and raw weights.
 pub struct Compiled<'a> {
@@ -92,6 +96,8 @@ pub struct Taps {
     pub row_step: usize,
     /// Outputs of one product: those of a row, or of many rows where they lie evenly.
     even: bool,
+    /// Whether one tap is all that lies under an output, neighbouring rows side by side in it.
+    flat: bool,
 }
 
 impl Taps {
@@ -111,7 +117,7 @@ impl Taps {
         };
         let row_step = settings.stride[0] * row;
         let step = if output.frequency == 1 { row_step } else { settings.stride[1] * input.channels };
-        Self { offsets, depth, step, row_step, even: row_step == output.frequency * step }
+        Self { offsets, depth, step, row_step, even: row_step == output.frequency * step, flat }
     }
 
     /// Values of one product's outputs among `made` ones of rows of `width`.
@@ -134,6 +140,8 @@ pub struct Direct {
     taps: Taps,
     groups: Vec<Group>,
     relu: bool,
+    /// Where a row is one position: what makes many rows at once.
+    along_time: Option<AlongTime>,
 }
 
 struct Group {
@@ -142,7 +150,8 @@ struct Group {
 }
 
 impl Direct {
-    pub fn new(convolution: Compiled<'_>) -> Self {
+    /// With `along_time`, many rows at once are made by Winograd's algorithm where a row is one position.
+    pub fn new(convolution: Compiled<'_>, along_time: bool) -> Self {
         let Compiled { settings, output, relu, .. } = convolution;
         let window = convolution.padded_window(0.0);
         let taps = Taps::new(&convolution, window.row);
@@ -157,7 +166,9 @@ impl Direct {
                 Group { weights: Aligned::new(&packed), bias }
             })
             .collect();
-        Self { window, output, taps, groups, relu }
+        let along_time = along_time && taps.flat && AlongTime::suits(settings);
+        let along_time = along_time.then(|| AlongTime::new(1, settings.kernel[0], window.row));
+        Self { window, output, taps, groups, relu, along_time }
     }
 
     pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
@@ -166,6 +177,11 @@ impl Direct {
 
     /// The output rows from row `first` of the window on.
     fn rows(&self, input: &[f32], first: usize, made: &mut [f32], crew: &Crew) {
+        let many = self.many_rows(input, first, made, crew);
+        let (first, made) = (first + many, &mut made[many * self.output.len()..]);
+        if made.is_empty() {
+            return;
+        }
         let taps = &self.taps;
         let run = taps.run(made.len(), self.output.len());
         let filters = self.output.channels / self.groups.len();
@@ -191,6 +207,27 @@ impl Direct {
                 crew.kernels.tap_product(&product, &mut made[group * filters..]);
             }
         }
+    }
+
+    /// Makes rows as [`Self::rows`] does, but only of a great many and only what fills tiles; says how many.
+    fn many_rows(&self, input: &[f32], first: usize, made: &mut [f32], crew: &Crew) -> usize {
+        let Some(along_time) = &self.along_time else { return 0 };
+        let (row, channels) = (self.window.row, self.output.channels);
+        let many = along_time.share(made.len() / channels, 1);
+        let scratch = &mut crew.scratch().tiles;
+        for (index, made) in made[..many * channels].chunks_mut(BLOCK_ROWS * channels).enumerate() {
+            let tiles = TimeTiles {
+                set: 0,
+                rows: &input[(first + index * BLOCK_ROWS) * row..],
+                positions: 1,
+                weights: &self.groups[0].weights,
+                channels,
+                bias: &self.groups[0].bias,
+                relu: self.relu,
+            };
+            along_time.run(&crew.kernels, &tiles, made, scratch);
+        }
+        many
     }
 }
 

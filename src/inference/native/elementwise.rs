@@ -113,7 +113,7 @@ pub struct Rounding {
 impl Rounding {
     pub fn quantize(&self, rows: &[f32], crew: &Crew, made: &mut Rows<u8>) {
         let Quantize { scale, zero_point } = self.settings;
-        crew.share(made.resize(rows.len()), self.row, |first, made| {
+        crew.share([made.resize(rows.len())], self.row, |first, [made]| {
             let rows = &rows[first * self.row..][..made.len()];
             crew.kernels.quantize(rows, 1.0 / scale, zero_point, made);
         });
@@ -121,7 +121,7 @@ impl Rounding {
 
     pub fn dequantize(&self, rows: &[u8], crew: &Crew, made: &mut Rows) {
         let Quantize { scale, zero_point } = self.settings;
-        crew.share(made.resize(rows.len()), self.row, |first, made| {
+        crew.share([made.resize(rows.len())], self.row, |first, [made]| {
             crew.kernels.dequantize(&rows[first * self.row..][..made.len()], scale, zero_point, made);
         });
     }

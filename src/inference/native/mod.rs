@@ -1,6 +1,7 @@
 //! Our own engine. A network is compiled once into *stages*, whose weights every stream shares; a stream keeps, per
 //! stage, the few past rows that future outputs still need.
 
+mod along_time;
 mod convolution;
 mod elementwise;
 mod int8;
@@ -10,8 +11,8 @@ mod stage;
 mod window;
 mod winograd;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{Network, Session};
@@ -20,7 +21,7 @@ use crate::network::{Architecture, FrameShape, Weights, fold_batch_norm};
 use crate::{Error, Result};
 
 use stage::{Source, Stage, State};
-use window::{Flow, Waiting};
+use window::Flow;
 
 /// Frames that walk together through the stages of each [span](NativeNetwork::spans), of the first for each thread.
 /// Where images are large, what one stage writes should still be in the cache when the next one reads it; where they are
@@ -100,23 +101,43 @@ pub struct NativeSession {
 struct Span {
     states: Vec<State>,
     /// Rows that wait for it.
-    waiting: Waiting,
+    waiting: Flow,
 }
 
 /// Who does the work: the caller alone or a pool of threads.
 pub(crate) struct Crew {
     kernels: Kernels,
     pool: Option<rayon::ThreadPool>,
+    /// Of each thread.
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// Room for what a thread makes on its way, kept: fresh memory would cost more than what is done with it.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    products: Vec<f32>,
+    tiles: Vec<f32>,
 }
 
 impl Crew {
+    /// The room of the thread that asks.
+    fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        let thread = rayon::current_thread_index().unwrap_or(0);
+        self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn threads(&self) -> usize {
         self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
     }
 
-    /// Lets `work(first, rows)` make the rows of `made`, `row` values each, in one part or in one a thread.
-    fn share<T: Send>(&self, made: &mut [T], row: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-        let rows = made.len() / row;
+    /// Lets `work(first, rows)` make the rows of each of `made`, `row` values each, in one part or in one a thread.
+    fn share<T: Send, const N: usize>(
+        &self,
+        made: [&mut [T]; N],
+        row: usize,
+        work: impl Fn(usize, [&mut [T]; N]) + Sync,
+    ) {
+        let rows = made[0].len() / row;
         if rows == 0 {
             return;
         }
@@ -125,10 +146,12 @@ impl Crew {
             return work(0, made);
         }
         let part = rows.div_ceil(threads);
+        let mut parts = made.map(|made| made.chunks_mut(part * row));
         let work = &work;
         rayon::scope(|scope| {
-            for (index, made) in made.chunks_mut(part * row).enumerate() {
-                scope.spawn(move |_| work(index * part, made));
+            for first in (0..rows).step_by(part) {
+                let made = parts.each_mut().map(|parts| parts.next().expect("as many parts of each"));
+                scope.spawn(move |_| work(first, made));
             }
         });
     }
@@ -151,12 +174,11 @@ impl NativeSession {
                     .map_err(|error| Error::setting("threads", format!("cannot start {threads} threads: {error}")))?,
             ),
         };
-        let span = |stages: &Vec<Stage>| Span {
-            states: stages.iter().map(Stage::state).collect(),
-            waiting: Waiting::default(),
-        };
+        let span =
+            |stages: &Vec<Stage>| Span { states: stages.iter().map(Stage::state).collect(), waiting: Flow::default() };
         let spans = network.spans.each_ref().map(span);
-        let crew = Crew { kernels: network.kernels, pool };
+        let scratch = (0..threads).map(|_| Mutex::default()).collect();
+        let crew = Crew { kernels: network.kernels, pool, scratch };
         Ok(Self { network, spans, crew, rows: Flow::default(), made: Flow::default() })
     }
 
@@ -235,7 +257,7 @@ impl Walk<'_> {
                 self.through(before, spans_before, &[], true, rows, made);
                 span.waiting.extend(rows);
             }
-            rows.copy_from(&span.waiting.floats, &span.waiting.bytes);
+            std::mem::swap(rows, &mut span.waiting);
         }
         stage::run(stages, &mut span.states, end, self.crew, rows, made);
     }

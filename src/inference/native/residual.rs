@@ -52,7 +52,11 @@ impl ResidualStage {
     pub fn step(&self, state: &mut ResidualState, rows: &Flow, end: bool, crew: &Crew, made: &mut Flow) {
         let ResidualState { paths, scratch } = state;
         for (path, stages) in paths.iter_mut().zip(&self.paths) {
-            path.rows.copy_from(&rows.floats, &rows.bytes);
+            if stages.is_empty() {
+                path.waiting.extend(rows);
+                continue;
+            }
+            path.rows.copy_from(rows);
             run(stages, &mut path.states, end, crew, &mut path.rows, scratch);
             path.waiting.extend(&path.rows);
         }

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub enum Stage {
     Direct(Direct),
     Depthwise(Depthwise),
-    Winograd(Winograd),
+    Winograd(Box<Winograd>),
     Int8(Int8),
     Pooling(Pooling),
     BytePooling(Pooling<u8>),
@@ -43,12 +43,14 @@ pub enum State {
 pub struct Source<'a> {
     weights: &'a Weights,
     shapes: HashMap<&'a str, FrameShape>,
+    /// Whether last bits may depend on how rows come: what is rounded to bytes later must not.
+    pub along_time: bool,
 }
 
 impl<'a> Source<'a> {
     pub fn new(architecture: &'a Architecture, weights: &'a Weights) -> Self {
         let shapes = architecture.summary().iter().map(|row| (row.path.as_str(), row.output)).collect();
-        Self { weights, shapes }
+        Self { weights, shapes, along_time: architecture.int8_convolutions() == 0 }
     }
 
     /// The values of a parameter.
@@ -99,11 +101,11 @@ impl<'a> Source<'a> {
                     to_floats(&mut stages, bytes.take(), shape);
                     let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
                     stages.push(if Winograd::suits(&convolution) {
-                        Stage::Winograd(Winograd::new(convolution))
+                        Stage::Winograd(Box::new(Winograd::new(convolution, self.along_time)))
                     } else if Depthwise::suits(&convolution) {
                         Stage::Depthwise(Depthwise::new(convolution))
                     } else {
-                        Stage::Direct(Direct::new(convolution))
+                        Stage::Direct(Direct::new(convolution, self.along_time))
                     });
                 }
                 (Layer::Residual(residual), _) => {

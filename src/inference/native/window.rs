@@ -23,6 +23,13 @@ pub struct RowWindowSettings<T = f32> {
     pub padding: T,
 }
 
+impl<T> RowWindowSettings<T> {
+    /// Whether each output sees one row as it comes, so that nothing needs to be kept.
+    fn is_one_row(&self) -> bool {
+        (self.span, self.stride, self.past, self.future) == (1, 1, 0, 0) && self.row == self.input
+    }
+}
+
 /// The rows of one stream that are still needed, in order and without gaps. Every value beyond a row's own bins is
 /// padding and stays so: rows are only ever moved whole.
 pub struct RowWindow<T = f32> {
@@ -35,7 +42,7 @@ pub struct RowWindow<T = f32> {
     skip: usize,
 }
 
-impl<T: Copy + Sync> RowWindow<T> {
+impl<T: Copy + Send + Sync> RowWindow<T> {
     pub fn new(settings: RowWindowSettings<T>) -> Self {
         let mut window = Self { settings, values: Vec::new(), start: 0, rows: 0, skip: 0 };
         window.reset();
@@ -58,23 +65,30 @@ impl<T: Copy + Sync> RowWindow<T> {
         made: &mut Rows<O>,
         work: impl Fn(&[T], usize, &mut [O]) + Sync,
     ) {
-        self.append(rows);
+        if self.settings.is_one_row() {
+            let made = made.resize(rows.len() / self.settings.input * output);
+            return crew.share([made], output, |first, [made]| work(rows, first, made));
+        }
+        self.append(rows, crew);
         if end {
             self.append_future();
         }
         let outputs = self.ready();
         let needed = self.values();
-        crew.share(made.resize(outputs * output), output, |first, made| work(needed, first, made));
+        crew.share([made.resize(outputs * output)], output, |first, [made]| work(needed, first, made));
         self.advance(outputs);
     }
 
-    fn append(&mut self, rows: &[T]) {
+    fn append(&mut self, rows: &[T], crew: &Crew) {
         let RowWindowSettings { input, low, row, .. } = self.settings;
         let skipped = self.skip.min(rows.len() / input);
-        let rows = rows.chunks_exact(input);
-        for (space, values) in self.space(rows.len()).chunks_exact_mut(row).zip(rows.skip(skipped)) {
-            space[low..low + input].copy_from_slice(values);
-        }
+        let space = self.space(rows.len() / input);
+        crew.share([space], row, |first, [space]| {
+            let rows = rows[(skipped + first) * input..].chunks_exact(input);
+            for (space, values) in space.chunks_exact_mut(row).zip(rows) {
+                space[low..low + input].copy_from_slice(values);
+            }
+        });
     }
 
     /// Appends `count` rows, less those that no output looks at, and gives their place.
@@ -158,6 +172,12 @@ impl<T: Copy + Default> Rows<T> {
     pub fn copy_from(&mut self, values: &[T]) {
         self.resize(values.len()).copy_from_slice(values);
     }
+
+    /// Holds a copy of `values` behind what it holds already.
+    pub fn extend(&mut self, values: &[T]) {
+        let len = self.len;
+        self.resize(len + values.len())[len..].copy_from_slice(values);
+    }
 }
 
 impl<T> std::ops::Deref for Rows<T> {
@@ -193,10 +213,16 @@ impl Flow {
         self.bytes.resize(0);
     }
 
-    /// Holds a copy of `floats` and `bytes`, one of which is empty.
-    pub fn copy_from(&mut self, floats: &[f32], bytes: &[u8]) {
-        self.floats.copy_from(floats);
-        self.bytes.copy_from(bytes);
+    /// Holds a copy of `other`.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.floats.copy_from(&other.floats);
+        self.bytes.copy_from(&other.bytes);
+    }
+
+    /// Holds a copy of `other` behind what it holds already.
+    pub fn extend(&mut self, other: &Self) {
+        self.floats.extend(&other.floats);
+        self.bytes.extend(&other.bytes);
     }
 }
 

@@ -4,15 +4,18 @@
 //! channels]`, and the rows of a plane lie end to end, so the tiles of many rows are evenly spaced positions of one tap
 //! product whose taps are the rows of the filter.
 
-use super::Crew;
+use super::along_time::{AlongTime, TimeTiles, at_least, parts};
 use super::convolution::Compiled;
 use super::window::{RowWindow, RowWindowSettings, Rows};
+use super::{Crew, Scratch};
 use crate::kernels::winograd::{TAPS, TILE_IN, TILE_OUT, transform_filter};
 use crate::kernels::{Aligned, TapProduct, pack_taps};
 use crate::network::FrameShape;
 
 /// Tiles whose products are made before their outputs: enough to use the weights well, few enough to stay in the cache.
 const BLOCK_TILES: usize = 24;
+/// The same where four rows are one tile.
+const BLOCK_TIME_TILES: usize = 40;
 
 pub struct Winograd {
     window: RowWindowSettings,
@@ -25,7 +28,11 @@ pub struct Winograd {
     dilation: usize,
     /// Packed weights of each plane.
     planes: [Aligned; TILE_IN],
+    /// What makes many rows of each plane at once.
+    along_time: Option<AlongTime>,
     bias: Vec<f32>,
+    /// `[tiles · channels]`, what the products of a plane begin with.
+    zeros: Vec<f32>,
     relu: bool,
 }
 
@@ -52,7 +59,8 @@ impl Winograd {
             && convolution.output.frequency >= TILE_OUT
     }
 
-    pub fn new(convolution: Compiled<'_>) -> Self {
+    /// With `along_time`, many rows at once are made by the same algorithm along time, too.
+    pub fn new(convolution: Compiled<'_>, along_time: bool) -> Self {
         let Compiled { settings, input, output, relu, .. } = convolution;
         let tiles = output.frequency.div_ceil(TILE_OUT);
         let times = settings.kernel[0];
@@ -71,7 +79,10 @@ impl Winograd {
             times,
             dilation: settings.dilation[0],
             planes,
+            along_time: (along_time && AlongTime::suits(settings))
+                .then(|| AlongTime::new(TILE_IN, times, input.channels)),
             bias: convolution.bias,
+            zeros: vec![0.0; tiles * output.channels],
             relu,
         }
     }
@@ -88,11 +99,20 @@ impl Winograd {
         let outputs = state.planes[0].ready();
         let made = made.resize(outputs * self.output.len());
         let planes = state.planes.each_ref().map(RowWindow::values);
-        crew.share(made, self.output.len(), |first, made| {
+        crew.share([made], self.output.len(), |first, [made]| {
+            let width = self.output.len();
+            let many =
+                self.along_time.as_ref().map_or(0, |along_time| along_time.share(made.len() / width, self.tiles));
+            let (many, few) = made.split_at_mut(many * width);
+            let scratch = &mut *crew.scratch();
+            let block = TILE_OUT * (BLOCK_TIME_TILES / self.tiles).max(1);
+            for (index, made) in many.chunks_mut(block * width).enumerate() {
+                self.rows(&planes, first + index * block, true, scratch, made, crew);
+            }
+            let first = first + many.len() / width;
             let block = (BLOCK_TILES / self.tiles).max(1);
-            let mut products = vec![0.0; TILE_IN * block.min(outputs) * self.tiles * self.output.channels];
-            for (index, made) in made.chunks_mut(block * self.output.len()).enumerate() {
-                self.rows(&planes, first + index * block, &mut products, made, crew);
+            for (index, made) in few.chunks_mut(block * width).enumerate() {
+                self.rows(&planes, first + index * block, false, scratch, made, crew);
             }
         });
         for plane in &mut state.planes {
@@ -102,12 +122,18 @@ impl Winograd {
 
     /// Transforms `rows` and appends them to the planes.
     fn append(&self, state: &mut WinogradState, rows: &[f32], crew: &Crew) {
+        let width = self.input.len();
+        let space = state.planes.each_mut().map(|plane| plane.space(rows.len() / width));
+        crew.share(space, self.window.row, |first, space| self.transform(&rows[first * width..], space, crew));
+    }
+
+    /// Transforms as many of the `rows` as there is space for.
+    fn transform(&self, rows: &[f32], mut space: [&mut [f32]; TILE_IN], crew: &Crew) {
         let (width, channels) = (self.input.len(), self.input.channels);
-        let count = rows.len() / width;
-        let mut space = state.planes.each_mut().map(|plane| plane.space(count));
+        let count = space[0].len() / self.window.row;
         // Tiles at the edges of a row reach into the padding.
         let mut edge = vec![0.0; TILE_IN * channels];
-        for (index, row) in rows.chunks_exact(width).enumerate() {
+        for (index, row) in rows.chunks_exact(width).take(count).enumerate() {
             for tile in 0..self.tiles {
                 let first = (tile * TILE_OUT) as isize - self.low as isize;
                 let inside = first >= 0 && first as usize + TILE_IN <= self.input.frequency;
@@ -131,14 +157,35 @@ impl Winograd {
         }
     }
 
-    /// The output rows from row `first` of the window on; `products` is scratch.
-    fn rows(&self, planes: &[&[f32]; TILE_IN], first: usize, products: &mut [f32], made: &mut [f32], crew: &Crew) {
+    /// The output rows from row `first` of the window on, `many` of them as tiles of four.
+    fn rows(
+        &self,
+        planes: &[&[f32]; TILE_IN],
+        first: usize,
+        many: bool,
+        scratch: &mut Scratch,
+        made: &mut [f32],
+        crew: &Crew,
+    ) {
         let (width, channels) = (self.output.len(), self.output.channels);
         let positions = made.len() / width * self.tiles;
         let offsets: Vec<usize> = (0..self.times).map(|t| (first + t * self.dilation) * self.window.row).collect();
-        let mut products = products.chunks_exact_mut(products.len() / TILE_IN);
-        let mut products: [&mut [f32]; TILE_IN] = std::array::from_fn(|_| products.next().expect("one part a plane"));
-        for ((input, weights), products) in planes.iter().zip(&self.planes).zip(&mut products) {
+        let mut products = parts(at_least(&mut scratch.products, TILE_IN * positions * channels), positions * channels);
+        for (plane, products) in products.iter_mut().enumerate() {
+            let (input, weights) = (planes[plane], &self.planes[plane]);
+            if let (true, Some(along_time)) = (many, &self.along_time) {
+                let tiles = TimeTiles {
+                    set: plane,
+                    rows: &input[first * self.window.row..],
+                    positions: self.tiles,
+                    weights,
+                    channels,
+                    bias: &self.zeros,
+                    relu: false,
+                };
+                along_time.run(&crew.kernels, &tiles, products, &mut scratch.tiles);
+                continue;
+            }
             let product = TapProduct {
                 input,
                 offsets: &offsets,

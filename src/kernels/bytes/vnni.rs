@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{ByteProduct, PANEL, QUAD, panels};
 
 /// How far ahead weights are fetched, in quads.
-const PREFETCH: usize = 16;
+const PREFETCH: usize = 40;
 
 /// # Safety
 /// AVX-512F and VNNI are there, and every access that [`ByteProduct`] describes lies within its slices and `out`, which
