@@ -54,7 +54,7 @@ fn has_spaces(tokens: &Tokens) -> bool {
 }
 
 /// So many letters have to speak for a word before the least confidence is enough: noise gives short words, one or a few.
-const ENOUGH_LETTERS: f32 = 8.0;
+const ENOUGH_LETTERS: f32 = 6.0;
 /// This probability of a letter, whichever, is enough for a tentative partial. Less makes first partials little sooner and
 /// many more of them come to nothing (measured in benches/record/2026-11-24-noise-gate.md).
 const LETTER_PROBABILITY: f32 = 0.93;
@@ -244,7 +244,7 @@ mod tests {
             !read(LETTERS, &path, probability, 0.6, false).is_empty()
         };
         for (lengths, least) in
-            [(&[1][..], 0.938), (&[2], 0.880), (&[4], 0.775), (&[8], 0.600), (&[12], 0.600), (&[2, 2, 2, 2], 0.775)]
+            [(&[1][..], 0.918), (&[2], 0.843), (&[4], 0.711), (&[6], 0.600), (&[12], 0.600), (&[2, 2, 2, 2], 0.711)]
         {
             assert!(told(lengths, least + 0.001) && !told(lengths, least - 0.001), "{lengths:?} {least}");
         }
