@@ -53,10 +53,11 @@ pub struct Options {
     pub decoding: Option<Decoding>,
     /// When a segment ends.
     pub endpoint: EndpointRules,
-    /// A segment without a word at least this sure, 0 … 1, is taken for noise and not told.
+    /// A segment without a word at least this sure, 0 … 1, is taken for noise and not told. Short words of short segments
+    /// have to be surer: to the power √(letters of the word · letters of the segment) ∕ 6, where that is below 1.
     pub min_confidence: f32,
-    /// Tell partials also before a word is complete and that sure: sooner by a word, but such a partial, of which nothing is
-    /// stable, may turn out to be noise and have no final.
+    /// Tell partials also before a word is complete and that sure, as soon as there is a letter, even if it is not clear which:
+    /// sooner by a word, but such a partial, of which nothing is stable, may turn out to be noise and have no final.
     pub tentative: bool,
 }
 

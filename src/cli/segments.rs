@@ -17,7 +17,7 @@ pub struct SegmentChoice {
     /// A segment as long as this ends with the next word
     #[arg(long, value_name = "SECONDS", default_value_t = EndpointRules::default().longest_s)]
     longest_segment: f64,
-    /// Drop segments as noise in which no word is at least this sure, 0 … 1; 0 drops none
+    /// Drop segments as noise in which no word is at least this sure, 0 … 1; short words have to be surer; 0 drops none
     #[arg(long, value_name = "CONFIDENCE", default_value_t = Options::default().min_confidence)]
     min_confidence: f32,
 }

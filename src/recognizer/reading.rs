@@ -53,25 +53,38 @@ fn has_spaces(tokens: &Tokens) -> bool {
     (0..tokens.len() as u32).filter_map(|token| tokens.piece(token)).any(|piece| piece.contains(' '))
 }
 
+/// So many letters have to speak for a word before the least confidence is enough: noise gives short words, one or a few.
+const ENOUGH_LETTERS: f32 = 6.0;
+/// This probability of a letter, whichever, is enough for a tentative partial. Less makes first partials little sooner and
+/// many more of them come to nothing (measured in benches/record/2026-11-24-noise-gate.md).
+const LETTER_PROBABILITY: f32 = 0.93;
+
 /// What has been heard since the last final.
 pub struct Reading {
     has_spaces: bool,
     tokens: Tokens,
+    /// Which classes are letters: neither the blank nor a space.
+    letters: Vec<bool>,
     steps: StepClock,
     min_confidence: f32,
     tentative: bool,
     emissions: Vec<Emission>,
     /// Whether a word was sure enough, so that the segment will be told.
     is_speech: bool,
+    /// Whether in some step it was sure that there is a letter, though not which.
+    has_letter: bool,
     /// What the last partial said.
     told: String,
 }
 
 impl Reading {
     pub fn new(tokens: Tokens, steps: StepClock, min_confidence: f32, tentative: bool) -> Self {
-        let (emissions, told) = Default::default();
+        let piece = |token| tokens.piece(token).unwrap_or_default();
+        let letters = (0..tokens.len() as u32).map(|token| !piece(token).trim().is_empty()).collect();
+        let has_spaces = has_spaces(&tokens);
+        let (emissions, has_letter, told) = Default::default();
         let is_speech = min_confidence == 0.0;
-        Self { has_spaces: has_spaces(&tokens), tokens, steps, min_confidence, tentative, emissions, is_speech, told }
+        Self { has_spaces, tokens, letters, steps, min_confidence, tentative, emissions, is_speech, has_letter, told }
     }
 
     /// Decodes `log_probs`, `[steps, classes]`; row by row until speech is found, so that it does not matter how many come
@@ -80,6 +93,7 @@ impl Reading {
         let mut rest = log_probs;
         while !self.is_speech && !rest.is_empty() {
             let (row, later) = rest.split_at(self.tokens.len());
+            self.has_letter |= self.letter_probability(row) >= LETTER_PROBABILITY.max(self.min_confidence);
             decoder.push(row, &mut self.emissions);
             self.is_speech = self.has_sure_word(&decoder.open());
             rest = later;
@@ -94,7 +108,8 @@ impl Reading {
         }
         let reading = [&self.emissions[..], &decoder.open()].concat();
         let words = self.words(&reading);
-        if !self.is_speech && !self.is_sure(&words) {
+        let likely = |words: &[Word]| words.iter().any(|word| word.confidence >= self.min_confidence);
+        if !self.is_speech && !self.has_letter && !likely(&words) {
             return None;
         }
         let stable = reading[..self.emissions.len() + decoder.agreed()].iter().map(|emission| emission.token);
@@ -118,7 +133,13 @@ impl Reading {
     pub fn reset(&mut self) {
         self.emissions.clear();
         self.is_speech = self.min_confidence == 0.0;
+        self.has_letter = false;
         self.told.clear();
+    }
+
+    /// How probable it is that there is a letter in this row of log-probabilities, whichever.
+    fn letter_probability(&self, row: &[f32]) -> f32 {
+        row.iter().zip(&self.letters).filter(|(_, is_letter)| **is_letter).map(|(log_prob, _)| log_prob.exp()).sum()
     }
 
     /// Whether a complete word is sure enough, which speech has and noise should not have. The last word is complete when a
@@ -136,8 +157,15 @@ impl Reading {
         self.is_sure(&words)
     }
 
+    /// Whether one of the words is as sure as it has to be. The doubt (−ln confidence) that it may leave is in proportion to
+    /// the letters that speak for it, up to [`ENOUGH_LETTERS`]: the geometric mean of its own and all the text's.
     fn is_sure(&self, words: &[Word]) -> bool {
-        words.iter().any(|word| word.confidence >= self.min_confidence)
+        let letters = |word: &Word| word.text.chars().count() as f32;
+        let text: f32 = words.iter().map(letters).sum();
+        words.iter().any(|word| {
+            let part = (letters(word) * text).sqrt() / ENOUGH_LETTERS;
+            word.confidence >= self.min_confidence.powf(part.min(1.0))
+        })
     }
 
     /// The whole segment, which now ends with the first of `readings`, in all of them.
@@ -166,13 +194,19 @@ mod tests {
 
     /// Reads a best path, one class a step, each with this probability; finals and, after each step, partials.
     fn read(list: &str, path: &[u32], probability: f32, min_confidence: f32, tentative: bool) -> Vec<Event> {
+        let rows: Vec<_> = path.iter().map(|&class| vec![(class, probability)]).collect();
+        read_rows(list, &rows, min_confidence, tentative)
+    }
+
+    /// The same of steps in which these classes have these probabilities, and the others next to none.
+    fn read_rows(list: &str, rows: &[Vec<(u32, f32)>], min_confidence: f32, tentative: bool) -> Vec<Event> {
         let tokens = Tokens::parse("tokens.txt", list).unwrap();
         let mut decoder = Decoder::new(&tokens, &Decoding::Greedy).unwrap();
         let mut reading = Reading::new(tokens.clone(), STEPS, min_confidence, tentative);
         let mut events = Vec::new();
-        for &class in path {
+        for probable in rows {
             let mut row = vec![-9.0; tokens.len()];
-            row[class as usize] = probability.ln();
+            probable.iter().for_each(|&(class, probability)| row[class as usize] = probability.ln());
             reading.push(&mut decoder, &row);
             events.extend(reading.partial(&decoder));
         }
@@ -189,24 +223,51 @@ mod tests {
     #[test]
     fn what_is_not_sure_is_not_told() {
         let path = [2, 0, 3, 3, 1, 2, 0];
-        assert_eq!(texts(&read(LETTERS, &path, 0.6, 0.0, false)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
-        let sure = read(LETTERS, &path, 0.6, 0.5, false);
+        assert_eq!(texts(&read(LETTERS, &path, 0.9, 0.0, false)), [("a", 1), ("ab", 2), ("ab a", 4), ("ab a", 4)]);
+        let sure = read(LETTERS, &path, 0.9, 0.5, false);
         assert_eq!(texts(&sure), [("ab", 2), ("ab a", 4), ("ab a", 4)], "told when the first word is complete");
         assert!(sure[2].is_final() && !sure[1].is_final());
         assert_eq!(read(LETTERS, &path, 0.6, 0.7, false), []);
-        assert_eq!(texts(&read(LETTERS, &[2], 0.6, 0.5, false)), [("a", 1)], "the end completes a word");
-        let tentative = read(LETTERS, &path, 0.6, 0.5, true);
+        assert_eq!(texts(&read(LETTERS, &[2], 0.95, 0.5, false)), [("a", 1)], "the end completes a word");
+        let tentative = read(LETTERS, &path, 0.9, 0.5, true);
         assert_eq!(texts(&tentative), [("a", 0), ("ab", 0), ("ab a", 4), ("ab a", 4)]);
         assert_eq!(read(LETTERS, &path, 0.6, 0.7, true), [], "not sure, not even tentatively");
         assert_eq!(read(LETTERS, &[1, 0, 1], 0.9, 0.0, false), [], "spaces are nothing");
     }
 
     #[test]
+    fn short_words_have_to_be_surer() {
+        // Words of these numbers of letters, all with this probability: whether 0.6 lets them through.
+        let told = |lengths: &[usize], probability| {
+            let word = |&length: &usize| [&[2, 3].repeat(length)[..length], &[1]].concat();
+            let path: Vec<u32> = lengths.iter().flat_map(word).collect();
+            !read(LETTERS, &path, probability, 0.6, false).is_empty()
+        };
+        for (lengths, least) in
+            [(&[1][..], 0.918), (&[2], 0.843), (&[4], 0.711), (&[6], 0.600), (&[12], 0.600), (&[2, 2, 2, 2], 0.711)]
+        {
+            assert!(told(lengths, least + 0.001) && !told(lengths, least - 0.001), "{lengths:?} {least}");
+        }
+    }
+
+    #[test]
+    fn a_letter_is_shown_before_it_is_clear_which() {
+        let rows = |a: f32, b: f32| [vec![(2, a), (3, b)], vec![(0, 0.9)]];
+        let shown = |rows: &[Vec<(u32, f32)>], tentative| read_rows(LETTERS, rows, 0.6, tentative).len();
+        assert_eq!(texts(&read_rows(LETTERS, &rows(0.5, 0.45), 0.6, true)), [("a", 0)], "and no final");
+        assert_eq!([shown(&rows(0.5, 0.45), false), shown(&rows(0.5, 0.4), true)], [0, 0]);
+        let space = [vec![(1, 0.95)], vec![(2, 0.5), (1, 0.45)]];
+        assert_eq!(shown(&space, true), 0, "a space is no letter");
+        let later = [&rows(0.5, 0.45)[..], &[vec![(1, 0.9)], vec![(3, 0.3)]]].concat();
+        assert_eq!(texts(&read_rows(LETTERS, &later, 0.6, true)), [("a", 0), ("a b", 0)], "once and for all");
+    }
+
+    #[test]
     fn pieces_and_languages_without_spaces() {
         let pieces = "<b>\n▁a\nb\n";
-        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.6, 0.5, false)), [("ab a", 4), ("ab a", 4)]);
-        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.6, 0.5, false)), [("ab a", 4), ("ab ab", 5), ("ab ab", 5)]);
-        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.6, 0.5, false)), [("中", 1), ("中文", 2), ("中文", 2)]);
+        assert_eq!(texts(&read(pieces, &[1, 2, 1], 0.9, 0.5, false)), [("ab a", 4), ("ab a", 4)]);
+        assert_eq!(texts(&read(pieces, &[1, 2, 1, 2], 0.9, 0.5, false)), [("ab a", 4), ("ab ab", 5), ("ab ab", 5)]);
+        assert_eq!(texts(&read("<b>\n中\n文\n", &[1, 2, 0], 0.95, 0.5, false)), [("中", 1), ("中文", 2), ("中文", 2)]);
     }
 
     #[test]

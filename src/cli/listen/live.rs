@@ -72,8 +72,8 @@ struct Measured {
     fin: Delays,
     /// The end of the newest letters that a partial had, in seconds.
     told_s: f64,
-    /// Whether the present segment had a partial.
-    has_partial: bool,
+    /// The end of the present segment's last partial, in seconds; nothing before its first.
+    partial_end_s: Option<f64>,
 }
 
 /// A live transcription under way.
@@ -222,12 +222,13 @@ impl Measured {
         let segment = event.segment();
         if event.is_final() {
             since(heard_s).into_iter().for_each(|delay| self.fin.push(delay));
-            self.has_partial = false;
+            self.partial_end_s = None;
             self.told_s = segment.end_s;
             return None;
         }
         let (first, newest) = (since(segment.start_s), since(segment.end_s));
-        if !std::mem::replace(&mut self.has_partial, true) {
+        // A partial that begins after all of the last one is a first one too: that one turned out to be nothing.
+        if self.partial_end_s.replace(segment.end_s).is_none_or(|end_s| segment.start_s >= end_s) {
             first.into_iter().for_each(|delay| self.first.push(delay));
         }
         if segment.end_s <= self.told_s {
