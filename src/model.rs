@@ -160,14 +160,14 @@ impl Model {
         description: &str,
         weights: &[u8],
         tokens: &str,
-        words: Option<&[u8]>,
+        words: Option<&'static [u8]>,
     ) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join(WEIGHTS);
         let recipe = Recipe::parse(folder.join(DESCRIPTION), description)?;
         let tokens = Tokens::parse(folder.join(TOKENS), tokens)?;
         let weights = Weights::from_bytes(weights).map_err(|problem| Error::model(path, problem))?;
-        let words = recipe.language_model.map(|_| Compact::from_bytes(words.unwrap_or_default().to_vec()));
+        let words = recipe.language_model.map(|_| Compact::from_bytes(words.unwrap_or_default()));
         let words = words.transpose().map_err(|problem| Error::model(folder.join(WORDS), problem))?;
         Self::assemble(folder, recipe, weights, tokens, words)
     }

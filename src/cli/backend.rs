@@ -42,9 +42,9 @@ enum ComputeName {
 }
 
 impl BackendChoice {
-    /// The model, ready to run on what was asked for.
-    pub fn engine(&self, model: &Model, verbosity: Verbosity) -> dfcnn::Result<Engine> {
-        let engine = Engine::with_backend(model, &self.backend())?;
+    /// The model, ready to run on what was asked for; its weights as they came are not needed any more.
+    pub fn engine(&self, model: Model, verbosity: Verbosity) -> dfcnn::Result<Engine> {
+        let engine = Engine::with_backend(&model, &self.backend())?;
         if let Some(reason) = engine.reason() {
             verbosity.note(format_args!("no GPU: {reason}"));
         }

@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     }
     io::stdout().lock().write_all(text.as_bytes()).map_err(Error::write("-"))?;
 
-    let chosen = arguments.backend.engine(&model, verbosity)?;
+    let chosen = arguments.backend.engine(model, verbosity)?;
     let apart = hear(&chosen)?.apart(&wanted, int8 > 0);
     anyhow::ensure!(apart < tolerance, "the engine that was chosen is {apart} apart from the native one");
     Ok(())

@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
         verbosity.note(format_args!("left out: {id}: {reason}"));
     }
     let mut decodings = arguments.decoding.decodings(&model, None)?;
-    let engine = arguments.backend.engine(&model, verbosity)?;
+    let engine = arguments.backend.engine(model, verbosity)?;
     let stop = interrupt::flag()?;
     let bar = if verbosity.quiet { ProgressBar::hidden() } else { ProgressBar::new(tasks.len() as u64) };
     let template = "{wide_bar} {human_pos} of {human_len} utterances, {eta} left";

@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity) -> anyhow::Result<()> {
     let options =
         Options { threads: arguments.threads.into(), decoding: Some(decoding), tentative: true, ..Options::default() };
     let options = arguments.segments.apply(options);
-    let engine = arguments.backend.engine(&model, verbosity)?;
+    let engine = arguments.backend.engine(model, verbosity)?;
     let mut recognizer = Recognizer::with_engine(&engine, &options)?;
     let rate_hz = recognizer.sample_rate_hz();
     let save = arguments.save.as_deref().map(|path| arguments.transcript(path)).transpose()?;

@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments, verbosity: Verbosity, report: Report) -> anyho
     let decoding = arguments.decoding.decoding(&model, arguments.nbest)?;
     let options = Options { threads: arguments.threads.into(), decoding: Some(decoding), ..Options::default() };
     let options = arguments.segments.apply(options);
-    let engine = arguments.backend.engine(&model, verbosity)?;
+    let engine = arguments.backend.engine(model, verbosity)?;
     let recognizer = Recognizer::with_engine(&engine, &options)?;
     verbosity.note(recognizer.description());
     unreadable.into_iter().for_each(|error| report(error.into()));

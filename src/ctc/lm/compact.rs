@@ -20,6 +20,7 @@
 //!
 //! The file is read into memory rather than mapped: that takes milliseconds too, and nobody can shorten it under us.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -42,7 +43,7 @@ const MOST_BYTES: u64 = 1 << 31;
 /// An n-gram model in the compact form.
 #[derive(Debug, Clone)]
 pub struct Compact {
-    bytes: Vec<u8>,
+    bytes: Cow<'static, [u8]>,
     vocabulary: Vocabulary,
     /// By order; at least the words.
     levels: Vec<Columns>,
@@ -164,11 +165,12 @@ impl Compact {
         Self::from_bytes(bytes).map_err(|problem| Error::model(path, problem))
     }
 
-    /// A model from the bytes of a file.
+    /// A model from the bytes of a file, or from those that are part of the program, which stay where they are.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, String> {
+        let bytes = bytes.into();
         if !bytes.starts_with(MAGIC) {
             return Err("not a compact language model; make one with `dfcnn lm convert`".to_owned());
         }
