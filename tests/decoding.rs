@@ -1,5 +1,6 @@
 //! Beam search in the recogniser and in the program, on our own clips.
 
+mod alike;
 mod program;
 
 use std::fs;
@@ -15,6 +16,7 @@ use dfcnn::recognizer::{Engine, Options, Recognizer};
 use dfcnn::transcript::{Event, Segment};
 use serde_json::Value;
 
+use alike::alike;
 use program::{Ran, run};
 
 fn clip(name: &str) -> PathBuf {
@@ -54,7 +56,7 @@ fn the_recogniser_searches_as_the_sound_comes_in() {
     let [segment] = &whole[..] else { panic!("{whole:?}") };
     for piece in [1_600, 7_001] {
         let (finals, partials) = hear(&mut recognizer, &samples, piece);
-        assert_eq!(finals, whole);
+        assert!(alike(&finals, &whole), "{finals:?} instead of {whole:?}");
         assert!(partials.len() > 3 && partials.windows(2).all(|pair| pair[0] != pair[1]), "{partials:?}");
     }
     let texts: Vec<&str> = segment.alternatives.iter().map(|reading| reading.text.as_str()).collect();

@@ -356,18 +356,15 @@ fn a_full_disk_costs_no_checkpoint() {
     assert_eq!(Trainer::resume(&folder.join("run"), Some(Budget::Steps(8)), 1).unwrap().state().steps, 4);
 }
 
-/// Ctrl-C saves and says how to go on.
+/// `dfcnn train` on its way, as soon as it has told of a step; it would go on for an hour.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves() {
-    let temporary = tempfile::tempdir().unwrap();
-    let folder = temporary.path();
+fn on_its_way(folder: &Path) -> std::process::Child {
     record(folder, 20);
     fs::write(folder.join("model.toml"), RECIPE).unwrap();
     fs::write(folder.join("tokens.txt"), TOKENS).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_dfcnn"))
         .args(["train", "tones.jsonl", "--recipe", "model.toml", "--tokens", "tokens.txt", "--threads", "1"])
-        .args(["--run", "run", "--max-minutes", "60"])
+        .args(["--run", "run", "--max-minutes", "60", "--checkpoint-minutes", "0"])
         .current_dir(folder)
         .stderr(std::process::Stdio::piped())
         .spawn()
@@ -375,9 +372,36 @@ fn ctrl_c_saves() {
     while fs::metadata(folder.join("run/metrics.jsonl")).map_or(0, |metadata| metadata.len()) == 0 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    child
+}
+
+/// Ctrl-C saves and says how to go on.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let child = on_its_way(folder);
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let text = stderr(&output);
     assert!(output.status.code() == Some(130) && text.contains("dfcnn train --resume --run run"), "{text}");
     assert!(Trainer::resume(&folder.join("run"), Some(Budget::Steps(1)), 1).unwrap().state().steps >= 10);
+}
+
+/// Killed without warning, it loses what came after its last checkpoint, here a step, and nothing else.
+#[cfg(unix)]
+#[test]
+fn kill_9_loses_what_came_after_the_last_checkpoint() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let mut child = on_its_way(folder);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "killed");
+    let steps = Trainer::resume(&folder.join("run"), Some(Budget::Steps(1)), 1).unwrap().state().steps;
+    assert!(steps >= 9, "{steps}");
+    let more = (steps + 3).to_string();
+    let output = dfcnn(folder, &["train", "--resume", "--run", "run", "--max-steps", &more]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(Trainer::resume(&folder.join("run"), Some(Budget::Steps(1)), 1).unwrap().state().steps, steps + 3);
 }

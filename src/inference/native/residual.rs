@@ -25,6 +25,7 @@ pub struct ResidualState {
 struct PathState {
     states: Vec<State>,
     waiting: Waiting,
+    /// What a shortcut with stages of its own works on.
     rows: Flow,
 }
 
@@ -49,31 +50,44 @@ impl ResidualStage {
         }
     }
 
-    pub fn step(&self, state: &mut ResidualState, rows: &Flow, end: bool, crew: &Crew, made: &mut Flow) {
-        let ResidualState { paths, scratch } = state;
-        for (path, stages) in paths.iter_mut().zip(&self.paths) {
-            if stages.is_empty() {
-                path.waiting.extend(rows);
-                continue;
-            }
-            path.rows.copy_from(rows);
-            run(stages, &mut path.states, end, crew, &mut path.rows, scratch);
-            path.waiting.extend(&path.rows);
+    /// Takes `rows`, which are scratch afterwards.
+    pub fn step(&self, state: &mut ResidualState, rows: &mut Flow, end: bool, crew: &Crew, made: &mut Flow) {
+        let ResidualState { paths: [branch, shortcut], scratch } = state;
+        if self.paths[1].is_empty() {
+            shortcut.waiting.extend(rows);
+        } else {
+            shortcut.rows.copy_from(rows);
+            run(&self.paths[1], &mut shortcut.states, end, crew, &mut shortcut.rows, scratch);
+            shortcut.waiting.extend(&shortcut.rows);
         }
-        let [branch, shortcut] = paths;
-        let (a, b) = (&mut branch.waiting, &mut shortcut.waiting);
-        let floats = a.floats.len().min(b.floats.len());
-        let bytes = a.bytes.len().min(b.bytes.len());
+        run(&self.paths[0], &mut branch.states, end, crew, rows, scratch);
+        // The branch is seldom ahead: what it makes mostly need not wait.
+        let ahead = !branch.waiting.is_empty();
+        if ahead {
+            branch.waiting.extend(rows);
+        }
+        let (floats, bytes) = match ahead {
+            true => (&branch.waiting.floats[..], &branch.waiting.bytes[..]),
+            false => (&rows.floats[..], &rows.bytes[..]),
+        };
+        let other = &mut shortcut.waiting;
+        let counts = (floats.len().min(other.floats.len()), bytes.len().min(other.bytes.len()));
         match &self.sum {
             Sum::Floats { relu } => {
-                made.floats.copy_from(&a.floats[..floats]);
-                crew.kernels.add(&mut made.floats, &b.floats[..floats], *relu);
+                made.floats.copy_from(&floats[..counts.0]);
+                crew.kernels.add(&mut made.floats, &other.floats[..counts.0], *relu);
             }
             Sum::Bytes(sum) => {
-                crew.kernels.add_bytes(sum, &a.bytes[..bytes], &b.bytes[..bytes], made.bytes.resize(bytes));
+                let made = made.bytes.resize(counts.1);
+                crew.kernels.add_bytes(sum, &bytes[..counts.1], &other.bytes[..counts.1], made);
             }
         }
-        a.forget(floats, bytes);
-        b.forget(floats, bytes);
+        other.forget(counts.0, counts.1);
+        if ahead {
+            branch.waiting.forget(counts.0, counts.1);
+        } else {
+            branch.waiting.floats.extend_from_slice(&rows.floats[counts.0..]);
+            branch.waiting.bytes.extend_from_slice(&rows.bytes[counts.1..]);
+        }
     }
 }

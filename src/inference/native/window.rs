@@ -244,6 +244,10 @@ impl Waiting {
         self.bytes.extend_from_slice(&flow.bytes);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.bytes.is_empty()
+    }
+
     /// Forgets the first so many of each.
     pub fn forget(&mut self, floats: usize, bytes: usize) {
         self.floats.drain(..floats);
