@@ -23,8 +23,8 @@ speak "$out/speech/short" 3 1
 speak "$out/speech/synthetic" "$hours" 2
 [ -e "$out/speech/revoiced/manifest.jsonl" ] || {
     "$out/voices/bin/pip" install --quiet pyworld==0.3.5
-    "$out/voices/bin/python" "$project/scripts/revoice.py" "$corpus/train.jsonl" "$out/speech/revoiced" --copies librispeech=8 \
-        african_storybook=5 asterisk=5 speechocean762=2 speech_commands=0 free_spoken_digits=0
+    "$out/voices/bin/python" "$project/scripts/revoice.py" "$corpus/train.jsonl" "$out/speech/revoiced" --seed 2 --copies \
+        librispeech=20 african_storybook=8 asterisk=6 speechocean762=4 speech_commands=0 free_spoken_digits=0
 }
 [ -e "$out/nonspeech-sounds/music/manifest.jsonl" ] ||
     "$out/voices/bin/python" "$project/benches/nonspeech.py" "$out/nonspeech-sounds" --minutes 15 --seed 20261123
