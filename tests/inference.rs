@@ -127,6 +127,22 @@ proptest! {
 }
 
 #[test]
+fn a_stream_runs_on_the_threads_of_others() {
+    let (architecture, weights) = network(4);
+    let width = architecture.input().len();
+    let input = Noise(4).values(100 * width);
+    let network = Arc::new(NativeNetwork::new(&architecture, &weights).unwrap());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for threads in [1, 2] {
+        let heard = pool.broadcast(|_| {
+            let mut session = NativeSession::new(Arc::clone(&network), threads).unwrap();
+            streamed(&mut session, &input, width, &[100])
+        });
+        assert!(heard.iter().all(|outputs| same(outputs, &heard[0], true)), "{threads} threads");
+    }
+}
+
+#[test]
 fn half_a_frame_is_refused() {
     let (architecture, weights) = network(3);
     let network = Arc::new(NativeNetwork::new(&architecture, &weights).unwrap());

@@ -122,7 +122,8 @@ pub(crate) struct Scratch {
 impl Crew {
     /// The room of the thread that asks.
     fn scratch(&self) -> MutexGuard<'_, Scratch> {
-        let thread = rayon::current_thread_index().unwrap_or(0);
+        // Without a pool of its own it may be asked on any thread, also of another's pool.
+        let thread = self.pool.as_ref().and_then(rayon::ThreadPool::current_thread_index).unwrap_or(0);
         self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
