@@ -2,7 +2,7 @@
 //!
 //! By F(4, 3), four neighbouring output rows of three taps take 6 products instead of 12, by F(2, 5) two rows of five taps
 //! 6 instead of 10; longer filters are sums of such. The transforms need the rows of a whole tile, so a row's last bits
-//! depend on which rows came with it. A live stream, whose pushes make few rows, never gets here.
+//! depend on which rows came with it. A live stream, which pushes a few frames at a time, never gets here.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use crate::kernels::{Aligned, Kernels, PANEL, TapProduct};
 use crate::network::Convolution;
 
 /// Positions of a product from which on it pays: fewer read more weights than they save products.
-const FEWEST_POSITIONS: usize = 12;
+const FEWEST_POSITIONS: usize = 5;
 
 /// The filters of a convolution over rows of `[positions, depth]`, transformed.
 pub struct AlongTime {
