@@ -31,7 +31,7 @@ fn named(name: impl Into<String>, layer: Layer) -> NamedLayer {
 
 /// A convolution with every setting drawn.
 fn convolution(noise: &mut Noise, out_channels: usize, groups: usize, time_stride: usize) -> Layer {
-    let kernel = [1 + noise.below(4), 1 + 2 * noise.below(2)];
+    let kernel = [1 + noise.below(6), 1 + 2 * noise.below(2)];
     let dilation = [1 + noise.below(2), 1];
     let past = noise.below(dilation[0] * (kernel[0] - 1) + 1);
     Layer::Convolution(Convolution {

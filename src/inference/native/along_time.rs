@@ -12,6 +12,8 @@ use crate::network::Convolution;
 
 /// Positions of a product from which on it pays: fewer read more weights than they save products.
 const FEWEST_POSITIONS: usize = 5;
+/// Rows from which on it may run: a live stream makes fewer at a time, and its last bits are not to change.
+const FEWEST_ROWS: usize = 4;
 
 /// The filters of a convolution over rows of `[positions, depth]`, transformed.
 pub struct AlongTime {
@@ -64,7 +66,8 @@ impl AlongTime {
     /// How many of `rows` output rows of so many `positions` each it makes.
     pub fn share(&self, rows: usize, positions: usize) -> usize {
         let tiles = rows / self.form.outputs();
-        if tiles * positions < FEWEST_POSITIONS { 0 } else { tiles * self.form.outputs() }
+        let few = rows < FEWEST_ROWS || tiles * positions < FEWEST_POSITIONS;
+        if few { 0 } else { tiles * self.form.outputs() }
     }
 
     fn planes(&self, set: usize, weights: &[f32]) -> &[Aligned; TILE_IN] {

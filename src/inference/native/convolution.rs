@@ -214,6 +214,9 @@ impl Direct {
         let Some(along_time) = &self.along_time else { return 0 };
         let (row, channels) = (self.window.row, self.output.channels);
         let many = along_time.share(made.len() / channels, 1);
+        if many == 0 {
+            return 0;
+        }
         let scratch = &mut crew.scratch().tiles;
         for (index, made) in made[..many * channels].chunks_mut(BLOCK_ROWS * channels).enumerate() {
             let tiles = TimeTiles {
