@@ -2,15 +2,17 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::winograd::TILE_IN;
-use super::{Depthwise, PANEL, TapGradient, TapProduct, panels, scalar};
+use super::{Depthwise, PANEL, TapGradient, TapProduct, TapWeights, panels, scalar};
 
 /// Positions in one pass: 6 × 2 sums, 2 weights and 1 input fill 15 registers.
 const MOST_POSITIONS: usize = 6;
 
 /// # Safety
-/// AVX2 and FMA are there, and every access that [`TapProduct`] describes lies within its slices and `out`.
-#[target_feature(enable = "avx2,fma")]
+/// AVX2, FMA and F16C are there, and every access that [`TapProduct`] describes lies within its slices and `out`.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
     let passes = product.positions.div_ceil(MOST_POSITIONS);
     for panel in 0..panels(product.channels) {
@@ -21,7 +23,14 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
                 ($($count:literal)*) => {
                     match count {
                         // SAFETY: positions and panels stay within what `product` describes.
-                        $($count => unsafe { micro::<$count>(product, out, panel, position) },)*
+                        $($count => unsafe {
+                            match product.weights {
+                                TapWeights::Floats(values) => micro::<$count, _>(product, (values, None), out, panel, position),
+                                TapWeights::Halves { values, scale } => {
+                                    micro::<$count, _>(product, (values, Some(scale)), out, panel, position);
+                                }
+                            }
+                        },)*
                         _ => unreachable!("more positions than registers"),
                     }
                 };
@@ -32,25 +41,55 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
     }
 }
 
+const LANES: usize = 8;
+
+/// What a weight is stored as.
+trait Weight {
+    /// # Safety
+    /// AVX and F16C are there, and [`LANES`] weights can be read.
+    unsafe fn load(weights: *const Self) -> __m256;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    unsafe fn load(weights: *const Self) -> __m256 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm256_loadu_ps(weights) }
+    }
+}
+
+impl Weight for f16 {
+    #[inline(always)]
+    unsafe fn load(weights: *const Self) -> __m256 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(weights.cast())) }
+    }
+}
+
 /// `M` positions × 1 panel.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn micro<const M: usize>(product: &TapProduct<'_>, out: *mut f32, panel: usize, position: usize) {
-    const LANES: usize = 8;
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn micro<const M: usize, W: Weight>(
+    product: &TapProduct<'_>,
+    (weights, scale): (&[W], Option<&[f32]>),
+    out: *mut f32,
+    panel: usize,
+    position: usize,
+) {
     // SAFETY: every pointer below stays within the slices of `product` and `out`, as the caller promises.
     unsafe {
-        let mut sums = [[_mm256_setzero_ps(); 2]; M];
-        if let Some(bias) = product.bias {
-            let bias = bias.as_ptr().add(panel * PANEL);
-            for row in &mut sums {
-                *row = [_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(LANES))];
-            }
-        }
+        let lanes_of = |values: &[f32]| {
+            let values = values.as_ptr().add(panel * PANEL);
+            [_mm256_loadu_ps(values), _mm256_loadu_ps(values.add(LANES))]
+        };
+        let bias = product.bias.map_or([_mm256_setzero_ps(); 2], lanes_of);
+        let scale = scale.map(lanes_of);
+        let mut sums = [if scale.is_none() { bias } else { [_mm256_setzero_ps(); 2] }; M];
         let step = product.step;
-        let mut weights = product.weights.as_ptr().add(panel * product.offsets.len() * product.depth * PANEL);
+        let mut weights = weights.as_ptr().add(panel * product.offsets.len() * product.depth * PANEL);
         for &offset in product.offsets {
             let mut input = product.input.as_ptr().add(offset + position * step);
             for _ in 0..product.depth {
-                let w = [_mm256_loadu_ps(weights), _mm256_loadu_ps(weights.add(LANES))];
+                let w = [W::load(weights), W::load(weights.add(LANES))];
                 for (m, row) in sums.iter_mut().enumerate() {
                     let x = _mm256_broadcast_ss(&*input.add(m * step));
                     for (sum, w) in row.iter_mut().zip(w) {
@@ -63,6 +102,9 @@ unsafe fn micro<const M: usize>(product: &TapProduct<'_>, out: *mut f32, panel: 
         }
         let lanes = (product.channels - panel * PANEL).min(PANEL);
         for (m, row) in sums.iter_mut().enumerate() {
+            if let Some(scale) = scale {
+                *row = std::array::from_fn(|half| _mm256_fmadd_ps(scale[half], row[half], bias[half]));
+            }
             if product.relu {
                 *row = row.map(|sum| _mm256_max_ps(sum, _mm256_setzero_ps()));
             }
@@ -125,7 +167,6 @@ unsafe fn depths<const R: usize>(
     panel: usize,
     (tap, k): (usize, usize),
 ) {
-    const LANES: usize = 8;
     // SAFETY: every pointer below stays within the slices of `gradient` and `sums`, as the caller promises.
     unsafe {
         let sums = sums.add(((panel * gradient.offsets.len() + tap) * gradient.depth + k) * PANEL);

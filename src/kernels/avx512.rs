@@ -2,8 +2,10 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::winograd::TILE_IN;
-use super::{Depthwise, PANEL, TapGradient, TapProduct, panels, scalar};
+use super::{Depthwise, PANEL, TapGradient, TapProduct, TapWeights, panels, scalar};
 
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
@@ -30,9 +32,10 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
     let mut panel = 0;
     while panel < all {
         // Sums, weights and one input share 32 registers.
-        let (width, most) = match all - panel {
-            1 => (1, 14),
-            2 | 3 => (2, 14),
+        let (width, most) = match (all - panel, product.weights) {
+            (1, TapWeights::Floats(_)) => (1, 14),
+            (2 | 3, TapWeights::Floats(_)) => (2, 14),
+            (1..4, TapWeights::Halves { .. }) => (1, 6),
             _ => (4, 6),
         };
         let passes = product.positions.div_ceil(most);
@@ -73,25 +76,51 @@ unsafe fn pass_of(
     (position, count): (usize, usize),
 ) {
     macro_rules! choose {
-        ($width:literal: $($count:literal)*) => {
+        ($weights:expr, $width:literal: $($count:literal)*) => {
             match count {
                 // SAFETY: as the caller promises.
-                $($count => unsafe { micro::<$count, $width>(product, out, chunk, panel, position) },)*
+                $($count => unsafe { micro::<$count, $width, _>(product, $weights, out, chunk, panel, position) },)*
                 _ => unreachable!("more positions than registers"),
             }
         };
     }
-    match width {
-        4 => choose!(4: 1 2 3 4 5 6),
-        2 => choose!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        _ => choose!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    match (width, product.weights) {
+        (4, TapWeights::Floats(values)) => choose!((values, None), 4: 1 2 3 4 5 6),
+        (2, TapWeights::Floats(values)) => choose!((values, None), 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (_, TapWeights::Floats(values)) => choose!((values, None), 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (4, TapWeights::Halves { values, scale }) => choose!((values, Some(scale)), 4: 1 2 3 4 5 6),
+        (_, TapWeights::Halves { values, scale }) => choose!((values, Some(scale)), 1: 1 2 3 4 5 6),
+    }
+}
+
+/// What a weight is stored as.
+trait Weight {
+    /// # Safety
+    /// AVX-512F is there, and [`PANEL`] weights can be read.
+    unsafe fn load(weights: *const Self) -> __m512;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    unsafe fn load(weights: *const Self) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_loadu_ps(weights) }
+    }
+}
+
+impl Weight for f16 {
+    #[inline(always)]
+    unsafe fn load(weights: *const Self) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(weights.cast())) }
     }
 }
 
 /// `M` positions × `N` panels.
 #[target_feature(enable = "avx512f")]
-unsafe fn micro<const M: usize, const N: usize>(
+unsafe fn micro<const M: usize, const N: usize, W: Weight>(
     product: &TapProduct<'_>,
+    (weights, scale): (&[W], Option<&[f32]>),
     out: *mut f32,
     chunk: Chunk,
     panel: usize,
@@ -112,7 +141,7 @@ unsafe fn micro<const M: usize, const N: usize>(
                     row[n] = _mm512_maskz_loadu_ps(mask(n), out.add(m * product.out_step + n * PANEL));
                 }
             }
-        } else if let Some(bias) = product.bias {
+        } else if let (Some(bias), None) = (product.bias, scale) {
             for n in 0..N {
                 let bias = _mm512_loadu_ps(bias.as_ptr().add((panel + n) * PANEL));
                 for row in &mut sums {
@@ -123,17 +152,17 @@ unsafe fn micro<const M: usize, const N: usize>(
         let step = product.step;
         let (first, last) = chunk.depth;
         let panel_len = product.offsets.len() * product.depth * PANEL;
-        let panel = product.weights.as_ptr().add(panel * panel_len);
+        let panel_weights = weights.as_ptr().add(panel * panel_len);
         for tap in chunk.taps.0..chunk.taps.1 {
             let offset = *product.offsets.get_unchecked(tap);
             let mut input = product.input.as_ptr().add(offset + position * step + first);
-            let mut weights = panel.add((tap * product.depth + first) * PANEL);
+            let mut weights = panel_weights.add((tap * product.depth + first) * PANEL);
             for _ in first..last {
                 let mut w = [zero; N];
                 for (n, w) in w.iter_mut().enumerate() {
                     let weights = weights.add(n * panel_len);
-                    *w = _mm512_loadu_ps(weights);
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH * PANEL).cast());
+                    *w = W::load(weights);
+                    _mm_prefetch::<_MM_HINT_T0>(weights.cast::<f32>().wrapping_add(PREFETCH * PANEL).cast());
                 }
                 for (m, row) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_ps(*input.add(m * step));
@@ -147,8 +176,12 @@ unsafe fn micro<const M: usize, const N: usize>(
         }
         let relu = product.relu && chunk.last;
         for n in 0..N {
+            let lanes_of = |values: &[f32]| _mm512_loadu_ps(values.as_ptr().add((panel + n) * PANEL));
+            let scale = scale.filter(|_| chunk.last).map(lanes_of);
+            let bias = product.bias.map_or(zero, lanes_of);
             for (m, row) in sums.iter().enumerate() {
-                let sum = if relu { _mm512_max_ps(row[n], zero) } else { row[n] };
+                let sum = scale.map_or(row[n], |scale| _mm512_fmadd_ps(scale, row[n], bias));
+                let sum = if relu { _mm512_max_ps(sum, zero) } else { sum };
                 _mm512_mask_storeu_ps(out.add(m * product.out_step + n * PANEL), mask(n), sum);
             }
         }

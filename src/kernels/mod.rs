@@ -20,7 +20,7 @@ pub mod winograd;
 pub use pack::{Aligned, PANEL, pack_taps, panels};
 pub use passes::{ChannelGradient, TileRow};
 pub use tap_gradient::TapGradient;
-pub use tap_product::TapProduct;
+pub use tap_product::{TapProduct, TapWeights};
 
 use winograd::TILE_IN;
 
@@ -46,6 +46,7 @@ pub struct Depthwise<'a> {
 #[derive(Clone, Copy)]
 pub struct Kernels {
     name: &'static str,
+    halves: bool,
     tap_product: unsafe fn(&TapProduct<'_>, *mut f32),
     tap_gradient: unsafe fn(&TapGradient<'_>, *mut f32),
     passes: passes::Table,
@@ -98,6 +99,7 @@ macro_rules! table {
     ($name:literal, $set:ident, $bytes:expr) => {
         Kernels {
             name: $name,
+            halves: true,
             tap_product: $set::tap_product,
             tap_gradient: $set::tap_gradient,
             passes: passes::$set::TABLE,
@@ -117,6 +119,7 @@ impl Kernels {
     pub fn scalar() -> Self {
         Self {
             name: "scalar",
+            halves: false,
             tap_product: scalar::tap_product,
             tap_gradient: scalar::tap_gradient,
             passes: passes::SCALAR,
@@ -135,7 +138,8 @@ impl Kernels {
         let mut tables = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             if is_x86_feature_detected!("avx512f") && avx2 {
                 let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
                 let bytes = if vnni { bytes::VNNI } else { bytes::AVX2 };
@@ -157,6 +161,11 @@ impl Kernels {
     /// The instruction set's name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether weights in half precision are read as fast as others.
+    pub fn reads_halves(&self) -> bool {
+        self.halves
     }
 
     /// See [`Depthwise`].

@@ -9,13 +9,13 @@ pub fn panels(channels: usize) -> usize {
 }
 
 /// Packs `weight(out, depth, tap)` into `[panel][tap][depth][PANEL]`, zeros beyond the last output channel.
-pub fn pack_taps(
+pub fn pack_taps<T: Copy + Default>(
     out_channels: usize,
     depth: usize,
     taps: usize,
-    weight: impl Fn(usize, usize, usize) -> f32,
-) -> Vec<f32> {
-    let mut packed = vec![0.0; panels(out_channels) * taps * depth * PANEL];
+    weight: impl Fn(usize, usize, usize) -> T,
+) -> Vec<T> {
+    let mut packed = vec![T::default(); panels(out_channels) * taps * depth * PANEL];
     for (index, lanes) in packed.chunks_exact_mut(PANEL).enumerate() {
         let (k, tap, panel) = (index % depth, index / depth % taps, index / depth / taps);
         for (lane, value) in lanes.iter_mut().enumerate() {

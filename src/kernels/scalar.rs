@@ -4,9 +4,11 @@
 //! Bodies are `#[inline(always)]` and generic over `FMA`, so that the files of the instruction sets compile the same
 //! text again with wider vectors; only the product is written by hand there.
 
+use half::f16;
+
 use super::bytes::{ByteProduct, ByteSum, QUAD};
 use super::winograd::{OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
-use super::{Depthwise, PANEL, TapGradient, TapProduct};
+use super::{Depthwise, PANEL, TapGradient, TapProduct, TapWeights};
 
 /// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
 #[inline(always)]
@@ -19,23 +21,20 @@ pub fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// # Safety
 /// Every access that [`TapProduct`] describes lies within its slices and `out`.
 pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
-    let TapProduct { input, offsets, step, depth, weights, channels, .. } = *product;
+    let TapProduct { input, offsets, step, depth, channels, .. } = *product;
     for first in (0..channels).step_by(PANEL) {
         let lanes = PANEL.min(channels - first);
-        let panel = &weights[first * offsets.len() * depth..][..PANEL * offsets.len() * depth];
+        let panel = first * offsets.len() * depth;
         for position in 0..product.positions {
-            let mut sums = [0.0; PANEL];
-            if let Some(bias) = product.bias {
-                sums.copy_from_slice(&bias[first..first + PANEL]);
-            }
-            for (&offset, weights) in offsets.iter().zip(panel.chunks_exact(depth * PANEL)) {
-                let input = &input[offset + position * step..][..depth];
-                for (&x, weights) in input.iter().zip(weights.chunks_exact(PANEL)) {
-                    for (sum, &w) in sums.iter_mut().zip(weights) {
-                        *sum += x * w;
-                    }
+            let bias = product.bias.map_or([0.0; PANEL], |bias| std::array::from_fn(|lane| bias[first + lane]));
+            let inputs = offsets.iter().flat_map(|offset| &input[offset + position * step..][..depth]);
+            let sums = match product.weights {
+                TapWeights::Floats(values) => weighted_sums(bias, inputs, &values[panel..], |w| w),
+                TapWeights::Halves { values, scale } => {
+                    let sums = weighted_sums([0.0; PANEL], inputs, &values[panel..], f16::to_f32);
+                    std::array::from_fn(|lane| bias[lane] + scale[first + lane] * sums[lane])
                 }
-            }
+            };
             // SAFETY: the caller promises that these `lanes` values lie within `out`.
             let out = unsafe { std::slice::from_raw_parts_mut(out.add(position * product.out_step + first), lanes) };
             for (out, sum) in out.iter_mut().zip(sums) {
@@ -43,6 +42,21 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
             }
         }
     }
+}
+
+/// `sums` and what the `inputs` add to them, each times a panel's row of `weights`.
+fn weighted_sums<'a, W: Copy>(
+    mut sums: [f32; PANEL],
+    inputs: impl Iterator<Item = &'a f32>,
+    weights: &[W],
+    float: impl Fn(W) -> f32,
+) -> [f32; PANEL] {
+    for (x, weights) in inputs.zip(weights.chunks_exact(PANEL)) {
+        for (sum, &w) in sums.iter_mut().zip(weights) {
+            *sum += x * float(w);
+        }
+    }
+    sums
 }
 
 /// See [`TapGradient`].

@@ -4,13 +4,29 @@
 //! positions read the same weights at equally spaced inputs. So a row of a convolution, a 1×1 or fully connected layer
 //! and the products inside Winograd's algorithm are the same loop with other offsets.
 
+use half::f16;
+
 use super::{Kernels, PANEL, panels};
+
+/// The weights of a [`TapProduct`], `[panel][tap][depth][PANEL]`, see [`super::pack_taps`].
+#[derive(Clone, Copy)]
+pub enum TapWeights<'a> {
+    /// As they are.
+    Floats(&'a [f32]),
+    /// In half the memory: few positions a call are made as fast as weights can be read.
+    Halves {
+        /// What is multiplied with the inputs.
+        values: &'a [f16],
+        /// What the sum of each output channel is multiplied by, `[panels · PANEL]`.
+        scale: &'a [f32],
+    },
+}
 
 /// For each position `m` and output channel `n`:
 ///
 /// `out[m · out_step + n] = bias[n] + Σ_tap Σ_k input[offsets[tap] + m · step + k] · w(n, tap, k)`,
 ///
-/// the sum taken in this order, so a position's result depends on nothing but its own inputs: however positions are
+/// [halves](TapWeights::Halves) as `bias[n] + scale[n] · Σ_tap Σ_k …`; the sum taken in this order, so a position's result depends on nothing but its own inputs: however positions are
 /// grouped into calls, the bits are the same.
 pub struct TapProduct<'a> {
     /// The input values.
@@ -23,8 +39,8 @@ pub struct TapProduct<'a> {
     pub positions: usize,
     /// Values under one tap, usually the input channels.
     pub depth: usize,
-    /// `[panel][tap][depth][PANEL]`, see [`super::pack_taps`].
-    pub weights: &'a [f32],
+    /// What the inputs are multiplied by.
+    pub weights: TapWeights<'a>,
     /// Output channels; the last panel may be only partly used.
     pub channels: usize,
     /// `[panels · PANEL]`; zeros when absent.
@@ -42,8 +58,16 @@ impl TapProduct<'_> {
         let last_position = self.positions - 1;
         let reach = last_position * self.step + self.depth;
         assert!(self.offsets.iter().all(|offset| offset + reach <= self.input.len()), "input too short");
-        assert!(self.weights.len() >= panels(self.channels) * self.offsets.len() * self.depth * PANEL);
-        assert!(self.bias.is_none_or(|bias| bias.len() >= panels(self.channels) * PANEL));
+        let lanes = panels(self.channels) * PANEL;
+        let weights = match self.weights {
+            TapWeights::Floats(values) => values.len(),
+            TapWeights::Halves { values, scale } => {
+                assert!(scale.len() >= lanes);
+                values.len()
+            }
+        };
+        assert!(weights >= lanes * self.offsets.len() * self.depth);
+        assert!(self.bias.is_none_or(|bias| bias.len() >= lanes));
         assert!(self.out_step >= self.channels);
         assert!(last_position * self.out_step + self.channels <= out.len(), "output too short");
     }

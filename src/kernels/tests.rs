@@ -1,5 +1,6 @@
 //! Every instruction set this processor has against the definition.
 
+use half::f16;
 use proptest::prelude::*;
 
 use super::*;
@@ -40,25 +41,32 @@ proptest! {
         let step = depth + spread;
         let offsets: Vec<usize> = (0..taps).map(|tap| tap * (step * 2 + 3)).collect();
         let input = noise(offsets[taps - 1] + (positions - 1) * step + depth, 1);
-        let raw = noise(channels * depth * taps, 2);
-        let weights = pack_taps(channels, depth, taps, |n, k, tap| raw[(n * depth + k) * taps + tap]);
-        let bias = noise(panels(channels) * PANEL, 3);
+        let halves: Vec<f16> = noise(channels * depth * taps, 2).into_iter().map(f16::from_f32).collect();
+        let half = |n: usize, k: usize, tap: usize| halves[(n * depth + k) * taps + tap];
+        let weights = pack_taps(channels, depth, taps, |n, k, tap| half(n, k, tap).to_f32());
+        let packed_halves = pack_taps(channels, depth, taps, half);
+        let (bias, scale) = (noise(panels(channels) * PANEL, 3), noise(panels(channels) * PANEL, 9));
+        let ones = vec![1.0; scale.len()];
         let out_step = channels + spread;
-        let product = TapProduct {
-            input: &input, offsets: &offsets, step, positions, depth, weights: &weights, channels,
+        let product = |weights| TapProduct {
+            input: &input, offsets: &offsets, step, positions, depth, weights, channels,
             bias: with_bias.then_some(&bias[..]), relu, out_step,
         };
-        for kernels in Kernels::available() {
+        let products = [
+            (product(TapWeights::Floats(&weights)), &ones),
+            (product(TapWeights::Halves { values: &packed_halves, scale: &scale }), &scale),
+        ];
+        for (kernels, (product, scale)) in Kernels::available().iter().flat_map(|kernels| products.iter().map(move |product| (kernels, product))) {
             // Dirty memory: what is not an output must stay as it was.
             let mut out = vec![f32::NAN; (positions - 1) * out_step + channels];
-            kernels.tap_product(&product, &mut out);
+            kernels.tap_product(product, &mut out);
             for m in 0..positions {
                 for n in 0..channels {
                     let mut sum = if with_bias { f64::from(bias[n]) } else { 0.0 };
                     for (tap, offset) in offsets.iter().enumerate() {
                         for k in 0..depth {
-                            let w = raw[(n * depth + k) * taps + tap];
-                            sum += f64::from(input[offset + m * step + k]) * f64::from(w);
+                            let w = f64::from(half(n, k, tap)) * f64::from(scale[n]);
+                            sum += f64::from(input[offset + m * step + k]) * w;
                         }
                     }
                     let wanted = if relu { sum.max(0.0) } else { sum } as f32;
@@ -74,13 +82,16 @@ proptest! {
     fn grouping_positions_changes_no_bit(cut in 1usize..30, depth in 1usize..300, channels in 1usize..100) {
         let positions = 30;
         let input = noise(positions * depth + depth, 4);
-        let raw = noise(channels * depth * 2, 5);
-        let weights = pack_taps(channels, depth, 2, |n, k, tap| raw[(n * depth + k) * 2 + tap]);
-        for kernels in Kernels::available() {
+        let halves: Vec<f16> = noise(channels * depth * 2, 5).into_iter().map(f16::from_f32).collect();
+        let half = |n: usize, k: usize, tap: usize| halves[(n * depth + k) * 2 + tap];
+        let weights = pack_taps(channels, depth, 2, |n, k, tap| half(n, k, tap).to_f32());
+        let (halves, scale) = (pack_taps(channels, depth, 2, half), noise(panels(channels) * PANEL, 9));
+        let kinds = [TapWeights::Floats(&weights), TapWeights::Halves { values: &halves, scale: &scale }];
+        for (kernels, weights) in Kernels::available().iter().flat_map(|kernels| kinds.map(|kind| (kernels, kind))) {
             let run = |first: usize, count: usize, out: &mut [f32]| {
                 let offsets = [first * depth, (first + 1) * depth];
                 kernels.tap_product(&TapProduct {
-                    input: &input, offsets: &offsets, step: depth, positions: count, depth, weights: &weights,
+                    input: &input, offsets: &offsets, step: depth, positions: count, depth, weights,
                     channels, bias: None, relu: false, out_step: channels,
                 }, out);
             };
@@ -318,7 +329,7 @@ fn a_product_beyond_its_input_is_refused() {
         step: 4,
         positions: 2,
         depth: 4,
-        weights: &weights,
+        weights: TapWeights::Floats(&weights),
         channels: 1,
         bias: None,
         relu: false,

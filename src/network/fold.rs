@@ -1,9 +1,22 @@
 //! The network that inference runs: batch normalisation folded into the convolutions before it, dropout left out.
 
+use std::collections::BTreeMap;
+
 use super::architecture::Architecture;
 use super::layer::{BatchNorm, Layer, NamedLayer};
 use super::weights::{Tensor, Weights};
 use crate::{Error, Result};
+
+/// A network without batch normalisations behind convolutions.
+#[derive(Debug, PartialEq)]
+pub struct Folded {
+    /// The layers that are left.
+    pub architecture: Architecture,
+    /// Their weights.
+    pub weights: Weights,
+    /// What the filters of a convolution, found by its path, were multiplied by, one factor for each output channel.
+    pub scales: Scales,
+}
 
 /// The same function with fewer layers. At inference a batch normalisation `γ (y − μ) / √(σ² + ε) + β` directly after a
 /// convolution `y = w ∗ x + b` is the convolution with `w' = w γ / √(σ² + ε)` and `b' = (b − μ) γ / √(σ² + ε) + β`;
@@ -12,16 +25,18 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Network`] when the weights are not those of the architecture.
-pub fn fold_batch_norm(architecture: &Architecture, weights: &Weights) -> Result<(Architecture, Weights)> {
+pub fn fold_batch_norm(architecture: &Architecture, weights: &Weights) -> Result<Folded> {
     weights.check(architecture)?;
-    let mut weights = weights.clone();
-    let layers = fold(architecture.layers(), "", &mut weights)?;
-    let folded = Architecture::new(architecture.input(), layers)?;
-    weights.check(&folded)?;
-    Ok((folded, weights))
+    let (mut weights, mut scales) = (weights.clone(), BTreeMap::new());
+    let layers = fold(architecture.layers(), "", &mut weights, &mut scales)?;
+    let architecture = Architecture::new(architecture.input(), layers)?;
+    weights.check(&architecture)?;
+    Ok(Folded { architecture, weights, scales })
 }
 
-fn fold(layers: &[NamedLayer], prefix: &str, weights: &mut Weights) -> Result<Vec<NamedLayer>> {
+type Scales = BTreeMap<String, Vec<f32>>;
+
+fn fold(layers: &[NamedLayer], prefix: &str, weights: &mut Weights, scales: &mut Scales) -> Result<Vec<NamedLayer>> {
     let mut folded: Vec<NamedLayer> = Vec::with_capacity(layers.len());
     for NamedLayer { name, layer } in layers {
         let path = format!("{prefix}{name}");
@@ -31,14 +46,16 @@ fn fold(layers: &[NamedLayer], prefix: &str, weights: &mut Weights) -> Result<Ve
                 if !convolution.int8 =>
             {
                 convolution.bias = true;
-                fold_into(&format!("{prefix}{name}"), &path, norm, weights)?;
+                let convolution = format!("{prefix}{name}");
+                let scale = fold_into(&convolution, &path, norm, weights)?;
+                scales.insert(convolution, scale);
                 continue;
             }
             (Layer::Residual(residual), _) => {
                 let mut residual = residual.clone();
                 let prefix = format!("{path}.");
-                residual.branch = fold(&residual.branch, &prefix, weights)?;
-                residual.shortcut = fold(&residual.shortcut, &prefix, weights)?;
+                residual.branch = fold(&residual.branch, &prefix, weights, scales)?;
+                residual.shortcut = fold(&residual.shortcut, &prefix, weights, scales)?;
                 Layer::Residual(residual)
             }
             (other, _) => other.clone(),
@@ -48,8 +65,8 @@ fn fold(layers: &[NamedLayer], prefix: &str, weights: &mut Weights) -> Result<Ve
     Ok(folded)
 }
 
-/// Folds the batch normalisation at path `norm_path` into the convolution at path `path`.
-fn fold_into(path: &str, norm_path: &str, norm: &BatchNorm, weights: &mut Weights) -> Result<()> {
+/// Folds the batch normalisation at path `norm_path` into the convolution at path `path`; what its filters were multiplied by.
+fn fold_into(path: &str, norm_path: &str, norm: &BatchNorm, weights: &mut Weights) -> Result<Vec<f32>> {
     let mut take = |name: &str| {
         let path = format!("{norm_path}.{name}");
         weights.remove(&path).map(|tensor| tensor.values).ok_or_else(|| Error::network(path, "the weights lack this"))
@@ -75,7 +92,7 @@ fn fold_into(path: &str, norm_path: &str, norm: &BatchNorm, weights: &mut Weight
         .map(|(((&bias, &mean), &beta), scale)| ((f64::from(bias) - f64::from(mean)) * scale + f64::from(beta)) as f32)
         .collect();
     weights.insert(bias_path, Tensor { shape: vec![values.len()], values });
-    Ok(())
+    Ok(scale.into_iter().map(|scale| scale as f32).collect())
 }
 
 #[cfg(test)]
@@ -231,7 +248,9 @@ mod tests {
             "#,
         );
         let weights = weights(&architecture);
-        let (folded, folded_weights) = fold_batch_norm(&architecture, &weights).unwrap();
+        let Folded { architecture: folded, weights: folded_weights, scales } =
+            fold_batch_norm(&architecture, &weights).unwrap();
+        assert_eq!(scales.keys().collect::<Vec<_>>(), ["conv", "residual.conv"]);
         let paths: Vec<_> = folded.summary().iter().map(|layer| layer.path.as_str()).collect();
         let expected =
             ["first", "conv", "residual", "residual.conv", "residual.relu", "residual.last", "residual.down"];
@@ -251,7 +270,8 @@ mod tests {
         let architecture =
             network("[[layers]]\nname='c'\nkind='convolution'\nout_channels=3\nkernel=[3,3]\nbias=false");
         let weights = weights(&architecture);
-        assert_eq!(fold_batch_norm(&architecture, &weights).unwrap(), (architecture, weights));
+        let folded = fold_batch_norm(&architecture, &weights).unwrap();
+        assert_eq!(folded, Folded { architecture, weights, scales: BTreeMap::new() });
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod survey;
 mod weights;
 
 pub use architecture::{Architecture, LayerSummary, Parameter, Role};
-pub use fold::fold_batch_norm;
+pub use fold::{Folded, fold_batch_norm};
 pub use layer::{
     Activation, BatchNorm, Convolution, Dropout, FrameShape, FrequencyPadding, Layer, LocalResponseNorm, NamedLayer,
     Pool, Quantize, Residual, TimePadding,

@@ -15,7 +15,7 @@ use std::thread;
 use crate::inference::Session;
 use crate::inference::native::{NativeNetwork, NativeSession};
 use crate::layers::{Images, OpenNetwork};
-use crate::network::{Architecture, Layer, NamedLayer, Quantize, Weights, fold_batch_norm};
+use crate::network::{Architecture, Folded, Layer, NamedLayer, Quantize, Weights, fold_batch_norm};
 use crate::{Error, Result};
 
 use range::Range;
@@ -74,7 +74,7 @@ impl Quantizer {
         if architecture.summary().iter().any(|layer| layer.kind == "quantize") {
             return Err(Error::network("", "the network is in 8 bits already; quantize the model that it was made of"));
         }
-        let (architecture, weights) = fold_batch_norm(architecture, weights)?;
+        let Folded { architecture, weights, .. } = fold_batch_norm(architecture, weights)?;
         let all: BTreeSet<String> = dense(&architecture);
         let places = place::places(architecture.layers(), &all);
         let ranges = places.into_iter().map(|path| (path, Range::default())).collect();

@@ -12,7 +12,7 @@ use super::page::stages::stages;
 use super::receptive_field::fields;
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
-use crate::network::fold_batch_norm;
+use crate::network::{Folded, fold_batch_norm};
 use crate::spectrogram::Spectrogram;
 use crate::{Error, Result};
 
@@ -54,7 +54,7 @@ impl Array {
 /// # Errors
 /// [`Error::Setting`] when the clip is too short for a single output, or the threads cannot be started.
 pub fn arrays(model: &Model, samples: &[f32], threads: usize, mut progress: impl FnMut(f64)) -> Result<Vec<Array>> {
-    let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights)?;
+    let Folded { architecture, weights, .. } = fold_batch_norm(&model.architecture, &model.weights)?;
     let mut network = OpenNetwork::new(&architecture, &weights, threads)?;
     let (bins, classes) = (model.spectrogram.bins(), model.tokens.len());
     let mut frames = Vec::new();

@@ -87,14 +87,14 @@ fn blur(values: &mut [f32], shape: FrameShape) {
 mod tests {
     use super::*;
     use crate::model::Model;
-    use crate::network::fold_batch_norm;
+    use crate::network::{Folded, fold_batch_norm};
     use crate::visualize::receptive_field::fields;
 
     /// Much more than noise, and at least as much as random images of the same range.
     #[test]
     fn what_is_imagined_is_answered() {
         let model = Model::embedded().unwrap();
-        let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights).unwrap();
+        let Folded { architecture, weights, .. } = fold_batch_norm(&model.architecture, &model.weights).unwrap();
         let mut network = OpenNetwork::new(&architecture, &weights, 2).unwrap();
         for (path, channel) in [("c1", 4), ("c3", 7), ("col", 11)] {
             let line = architecture.summary().iter().position(|layer| layer.path == path).unwrap();

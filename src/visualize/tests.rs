@@ -10,7 +10,7 @@ use super::receptive_field::fields;
 use super::strongest::{Hit, Strongest, window};
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
-use crate::network::{Architecture, FrameShape, NamedLayer, Tensor, Weights, fold_batch_norm};
+use crate::network::{Architecture, Folded, FrameShape, NamedLayer, Tensor, Weights, fold_batch_norm};
 use crate::random::Random;
 
 #[derive(serde::Deserialize)]
@@ -262,7 +262,7 @@ fn fields_are_what_is_seen() {
 #[test]
 fn the_strongest_are_those_of_brute_force_and_stand_alone() {
     let model = Model::embedded().unwrap();
-    let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights).unwrap();
+    let Folded { architecture, weights, .. } = fold_batch_norm(&model.architecture, &model.weights).unwrap();
     let mut network = OpenNetwork::new(&architecture, &weights, 2).unwrap();
     let clips: Vec<Images> = (0..12).map(|seed| noise(80, 90 + 17 * seed as usize, seed)).collect();
     let mut strongest = Strongest::new(&architecture, 9);

@@ -6,8 +6,10 @@
 
 use std::sync::OnceLock;
 
+use half::f16;
+
 use crate::kernels::winograd::{Form, TAPS, TILE_IN};
-use crate::kernels::{Aligned, Kernels, PANEL, TapProduct};
+use crate::kernels::{Aligned, Kernels, PANEL, TapProduct, TapWeights};
 use crate::network::Convolution;
 
 /// Positions of a product from which on it pays: fewer read more weights than they save products.
@@ -37,7 +39,7 @@ pub struct TimeTiles<'a> {
     /// Positions in a row.
     pub positions: usize,
     /// The filters as they are, `[panel][tap][depth][PANEL]`.
-    pub weights: &'a [f32],
+    pub weights: TapWeights<'a>,
     pub channels: usize,
     /// `[positions · channels]`.
     pub bias: &'a [f32],
@@ -70,9 +72,21 @@ impl AlongTime {
         if few { 0 } else { tiles * self.form.outputs() }
     }
 
-    fn planes(&self, set: usize, weights: &[f32]) -> &[Aligned; TILE_IN] {
+    fn planes(&self, set: usize, weights: TapWeights<'_>) -> &[Aligned; TILE_IN] {
         self.planes[set].get_or_init(|| {
             let tap_len = self.depth * PANEL;
+            let floats;
+            let weights = match weights {
+                TapWeights::Floats(values) => values,
+                TapWeights::Halves { values, scale } => {
+                    let panels = values.chunks_exact(self.taps * tap_len).zip(scale.chunks_exact(PANEL));
+                    let scaled = |(value, scale): (&f16, &f32)| value.to_f32() * scale;
+                    floats = panels
+                        .flat_map(|(panel, scale)| panel.iter().zip(scale.iter().cycle()).map(scaled))
+                        .collect::<Vec<_>>();
+                    &floats
+                }
+            };
             std::array::from_fn(|plane| {
                 let mut transformed = Aligned::zeros(weights.len() / self.taps * self.groups.len());
                 let panels = transformed.chunks_exact_mut(self.groups.len() * tap_len);
@@ -121,7 +135,7 @@ impl AlongTime {
                 step: self.depth,
                 positions: count * positions,
                 depth: self.depth,
-                weights,
+                weights: TapWeights::Floats(weights),
                 channels,
                 bias: None,
                 relu: false,

@@ -1,11 +1,14 @@
 //! Convolutions over padded rows `[frequency, channels]`: dense ones as tap products, depthwise ones channel by channel.
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::Crew;
 use super::along_time::{AlongTime, TimeTiles};
 use super::stage::Source;
 use super::window::{RowWindow, RowWindowSettings, Rows};
 use crate::Result;
-use crate::kernels::{self, Aligned, PANEL, TapProduct, pack_taps, panels};
+use crate::kernels::{self, Aligned, Kernels, PANEL, TapProduct, TapWeights, pack_taps, panels};
 use crate::network::{Convolution, FrameShape};
 
 /// Rows of one reading of the weights, where there are many: their transforms should stay in the cache.
@@ -20,6 +23,8 @@ pub struct Compiled<'a> {
     weights: &'a [f32],
     /// `[out_channels]`.
     pub bias: Vec<f32>,
+    /// The filters as they came and what folding multiplied them by; nothing where it found none to fold.
+    unfolded: (&'a [f32], Option<&'a [f32]>),
 }
 
 impl<'a> Compiled<'a> {
@@ -36,7 +41,7 @@ impl<'a> Compiled<'a> {
             true => source.values(&format!("{path}.bias"))?.to_vec(),
             false => vec![0.0; settings.out_channels],
         };
-        Ok(Self { settings, input, output, relu, weights, bias })
+        Ok(Self { settings, input, output, relu, weights, bias, unfolded: source.unfolded(path, weights) })
     }
 
     /// Input channels that one filter sees.
@@ -47,6 +52,17 @@ impl<'a> Compiled<'a> {
     /// The weight of filter `out` for channel `channel` of its group at tap `[time, frequency]`.
     pub fn weight(&self, out: usize, channel: usize, time: usize, frequency: usize) -> f32 {
         self.weights[self.index(out, channel, time, frequency)]
+    }
+
+    /// The filters in half precision and what to multiply each by, if that is what they are and not only near it.
+    fn halves(&self) -> Option<(Vec<f16>, Vec<f32>)> {
+        let (filters, scale) = self.unfolded;
+        let mut halves = vec![f16::ZERO; filters.len()];
+        let mut floats = vec![0.0; filters.len()];
+        halves.convert_from_f32_slice(filters);
+        halves.convert_to_f32_slice(&mut floats);
+        let scale = scale.map_or_else(|| vec![1.0; self.settings.out_channels], <[f32]>::to_vec);
+        (floats == filters).then_some((halves, scale))
     }
 
     fn index(&self, out: usize, channel: usize, time: usize, frequency: usize) -> usize {
@@ -145,28 +161,59 @@ pub struct Direct {
 }
 
 struct Group {
-    weights: Aligned,
+    filters: Filters,
     bias: Vec<f32>,
 }
 
+/// Packed filters.
+enum Filters {
+    Floats(Aligned),
+    /// With what each output channel's sums are multiplied by.
+    Halves(Vec<f16>, Vec<f32>),
+}
+
+impl Filters {
+    fn weights(&self) -> TapWeights<'_> {
+        match self {
+            Self::Floats(values) => TapWeights::Floats(values),
+            Self::Halves(values, scale) => TapWeights::Halves { values, scale },
+        }
+    }
+}
+
 impl Direct {
-    /// With `along_time`, many rows at once are made by Winograd's algorithm where a row is one position.
-    pub fn new(convolution: Compiled<'_>, along_time: bool) -> Self {
+    /// With `along_time`, many rows at once are made by Winograd's algorithm where a row is one position. What is then left
+    /// to this one are few rows, made as fast as filters can be read: they stay in half precision if they came so.
+    pub fn new(convolution: Compiled<'_>, along_time: bool, kernels: Kernels) -> Self {
         let Compiled { settings, output, relu, .. } = convolution;
         let window = convolution.padded_window(0.0);
         let taps = Taps::new(&convolution, window.row);
         let filters = settings.out_channels / settings.groups;
+        let along_time = along_time && taps.flat && AlongTime::suits(settings);
+        let halves = if along_time && kernels.reads_halves() { convolution.halves() } else { None };
         let groups = (0..settings.groups)
             .map(|group| {
-                let packed = pack_taps(filters, taps.depth, taps.offsets.len(), |out, k, tap| {
-                    convolution.weights[taps.weight(&convolution, group * filters + out, k, tap)]
-                });
-                let mut bias = convolution.bias[group * filters..][..filters].to_vec();
-                bias.resize(panels(filters) * PANEL, 0.0);
-                Group { weights: Aligned::new(&packed), bias }
+                let first = group * filters;
+                let index = |out, k, tap| taps.weight(&convolution, first + out, k, tap);
+                let lanes = |values: &[f32]| {
+                    let mut lanes = values[first..][..filters].to_vec();
+                    lanes.resize(panels(filters) * PANEL, 0.0);
+                    lanes
+                };
+                let (depth, count) = (taps.depth, taps.offsets.len());
+                let filters = match &halves {
+                    Some((values, scale)) => {
+                        let packed = pack_taps(filters, depth, count, |out, k, tap| values[index(out, k, tap)]);
+                        Filters::Halves(packed, lanes(scale))
+                    }
+                    None => {
+                        let value = |out, k, tap| convolution.weights[index(out, k, tap)];
+                        Filters::Floats(Aligned::new(&pack_taps(filters, depth, count, value)))
+                    }
+                };
+                Group { filters, bias: lanes(&convolution.bias) }
             })
             .collect();
-        let along_time = along_time && taps.flat && AlongTime::suits(settings);
         let along_time = along_time.then(|| AlongTime::new(1, settings.kernel[0], window.row));
         Self { window, output, taps, groups, relu, along_time }
     }
@@ -198,7 +245,7 @@ impl Direct {
                     step: taps.step,
                     positions: made.len() / self.output.channels,
                     depth: taps.depth,
-                    weights: &parameters.weights,
+                    weights: parameters.filters.weights(),
                     channels: filters,
                     bias: Some(&parameters.bias),
                     relu: self.relu,
@@ -223,7 +270,7 @@ impl Direct {
                 set: 0,
                 rows: &input[(first + index * BLOCK_ROWS) * row..],
                 positions: 1,
-                weights: &self.groups[0].weights,
+                weights: self.groups[0].filters.weights(),
                 channels,
                 bias: &self.groups[0].bias,
                 relu: self.relu,

@@ -53,9 +53,8 @@ impl NativeNetwork {
     /// When the weights do not fit the architecture.
     pub fn with_kernels(architecture: &Architecture, weights: &Weights, kernels: Kernels) -> Result<Self> {
         weights.check(architecture)?;
-        let (architecture, weights) = fold_batch_norm(architecture, weights)?;
-        let source = Source::new(&architecture, &weights);
-        let mut stages = source.network(&architecture)?;
+        let folded = fold_batch_norm(architecture, weights)?;
+        let mut stages = Source::new(&folded, weights, kernels).network()?;
         let collapse = stages.iter().position(|stage| matches!(stage, Stage::Collapse(_)));
         let strided = stages.iter().rposition(|stage| stage.time_stride() > 1).map_or(0, |last| last + 1);
         let flat = stages.split_off(collapse.map_or(stages.len(), |last| last + 1).max(strided));

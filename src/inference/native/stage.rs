@@ -11,8 +11,9 @@ use super::pool::{Kind, Pooling};
 use super::residual::{ResidualStage, ResidualState, Sum};
 use super::window::{Flow, RowWindow};
 use super::winograd::{Winograd, WinogradState};
+use crate::kernels::Kernels;
 use crate::kernels::bytes::ByteSum;
-use crate::network::{Activation, Architecture, FrameShape, Layer, NamedLayer, Quantize, Weights};
+use crate::network::{Activation, Folded, FrameShape, Layer, NamedLayer, Quantize, Weights};
 use crate::{Error, Result};
 
 /// One or several layers that run as one.
@@ -39,30 +40,44 @@ pub enum State {
     Residual(Box<ResidualState>),
 }
 
-/// What layers are compiled from. Batch norms behind convolutions are folded already.
+/// What layers are compiled from.
 pub struct Source<'a> {
-    weights: &'a Weights,
+    kernels: Kernels,
+    /// The network with batch norms behind convolutions folded, and the weights before that.
+    folded: &'a Folded,
+    unfolded: &'a Weights,
     shapes: HashMap<&'a str, FrameShape>,
     /// Whether last bits may depend on how rows come: what is rounded to bytes later must not.
     pub along_time: bool,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(architecture: &'a Architecture, weights: &'a Weights) -> Self {
+    pub fn new(folded: &'a Folded, unfolded: &'a Weights, kernels: Kernels) -> Self {
+        let architecture = &folded.architecture;
         let shapes = architecture.summary().iter().map(|row| (row.path.as_str(), row.output)).collect();
-        Self { weights, shapes, along_time: architecture.int8_convolutions() == 0 }
+        Self { kernels, folded, unfolded, shapes, along_time: architecture.int8_convolutions() == 0 }
     }
 
     /// The values of a parameter.
     pub fn values(&self, path: &str) -> Result<&'a [f32]> {
-        match self.weights.get(path) {
+        match self.folded.weights.get(path) {
             Some(tensor) => Ok(&tensor.values),
             None => Err(Error::network(path, "the weights lack this parameter")),
         }
     }
 
-    /// Compiles all layers of `architecture`; its outputs are floats.
-    pub fn network(&self, architecture: &Architecture) -> Result<Vec<Stage>> {
+    /// The filters of the convolution at `path` before a batch norm was folded into them, and what that multiplied them by;
+    /// `folded` where there was none.
+    pub fn unfolded(&self, path: &str, folded: &'a [f32]) -> (&'a [f32], Option<&'a [f32]>) {
+        match (self.folded.scales.get(path), self.unfolded.get(&format!("{path}.weight"))) {
+            (Some(scale), Some(filters)) => (&filters.values, Some(scale)),
+            _ => (folded, None),
+        }
+    }
+
+    /// Compiles all layers; the outputs are floats.
+    pub fn network(&self) -> Result<Vec<Stage>> {
+        let architecture = &self.folded.architecture;
         let (mut stages, bytes) = self.compile(architecture.layers(), architecture.input(), "", None)?;
         to_floats(&mut stages, bytes, architecture.output());
         Ok(stages)
@@ -91,7 +106,7 @@ impl<'a> Source<'a> {
             match (layer, bytes) {
                 (Layer::Convolution(settings), Some(input)) if settings.int8 => {
                     let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
-                    let Some((filters, scales)) = self.weights.int8(&format!("{path}.weight")) else {
+                    let Some((filters, scales)) = self.folded.weights.int8(&format!("{path}.weight")) else {
                         return Err(Error::network(path, "the weights lack the scales of int8 filters"));
                     };
                     bytes = next_quantize(&mut rest);
@@ -105,7 +120,7 @@ impl<'a> Source<'a> {
                     } else if Depthwise::suits(&convolution) {
                         Stage::Depthwise(Depthwise::new(convolution))
                     } else {
-                        Stage::Direct(Direct::new(convolution, self.along_time))
+                        Stage::Direct(Direct::new(convolution, self.along_time, self.kernels))
                     });
                 }
                 (Layer::Residual(residual), _) => {

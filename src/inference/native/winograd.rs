@@ -9,7 +9,7 @@ use super::convolution::Compiled;
 use super::window::{RowWindow, RowWindowSettings, Rows};
 use super::{Crew, Scratch};
 use crate::kernels::winograd::{TAPS, TILE_IN, TILE_OUT, transform_filter};
-use crate::kernels::{Aligned, TapProduct, pack_taps};
+use crate::kernels::{Aligned, TapProduct, TapWeights, pack_taps};
 use crate::network::FrameShape;
 
 /// Tiles whose products are made before their outputs: enough to use the weights well, few enough to stay in the cache.
@@ -178,7 +178,7 @@ impl Winograd {
                     set: plane,
                     rows: &input[first * self.window.row..],
                     positions: self.tiles,
-                    weights,
+                    weights: TapWeights::Floats(weights),
                     channels,
                     bias: &self.zeros,
                     relu: false,
@@ -192,7 +192,7 @@ impl Winograd {
                 step: self.input.channels,
                 positions,
                 depth: self.input.channels,
-                weights,
+                weights: TapWeights::Floats(weights),
                 channels,
                 bias: None,
                 relu: false,

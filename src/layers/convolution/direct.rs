@@ -2,7 +2,7 @@
 
 use super::Geometry;
 use super::blocks::{Block, Cut, Padded, Phase, phases, shifts};
-use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, panels};
+use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, TapWeights, panels};
 use crate::layers::crew::{Crew, Scratch};
 
 /// Values of a block's padded inputs or outputs: half a megabyte.
@@ -192,7 +192,7 @@ impl Direct {
                     step: runs.steps[0],
                     positions: runs.positions,
                     depth: self.depth,
-                    weights,
+                    weights: TapWeights::Floats(weights),
                     channels: filters,
                     bias: Some(bias),
                     relu: geometry.relu,
@@ -304,7 +304,7 @@ impl Direct {
                         step,
                         positions,
                         depth: filters,
-                        weights,
+                        weights: TapWeights::Floats(weights),
                         channels: geometry.group_depth(),
                         bias: None,
                         relu: false,

@@ -9,7 +9,7 @@
 use super::Geometry;
 use super::blocks::{Block, Cut, row_at};
 use crate::kernels::winograd::{FILTER_TRANSFORM, TAPS, TILE_IN, TILE_OUT, transform_filter};
-use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, TileRow, panels};
+use crate::kernels::{Aligned, Kernels, PANEL, TapGradient, TapProduct, TapWeights, TileRow, panels};
 use crate::layers::crew::{Crew, Scratch};
 
 /// Values of a block's planes, inputs or outputs: a quarter of a megabyte.
@@ -156,7 +156,7 @@ impl Winograd {
                 step: planes.channels,
                 positions: rows * self.tiles,
                 depth: planes.channels,
-                weights,
+                weights: TapWeights::Floats(weights),
                 channels,
                 bias: None,
                 relu: false,

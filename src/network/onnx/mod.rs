@@ -36,7 +36,7 @@ mod proto;
 mod streaming;
 
 use super::architecture::Architecture;
-use super::fold::fold_batch_norm;
+use super::fold::{Folded, fold_batch_norm};
 use super::weights::Weights;
 use crate::Result;
 use graph::{Extent, Graph};
@@ -110,7 +110,7 @@ pub fn export(
     form: Form,
     metadata: impl FnOnce(usize) -> Vec<(String, String)>,
 ) -> Result<OnnxNetwork> {
-    let (architecture, weights) = fold_batch_norm(architecture, weights)?;
+    let Folded { architecture, weights, .. } = fold_batch_norm(architecture, weights)?;
     let mut graph = Graph::default();
     let (input, output) = (architecture.input(), architecture.output());
     let (batch, n) = (Extent::Open("batch"), Extent::Open("n"));

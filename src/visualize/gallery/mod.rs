@@ -22,7 +22,7 @@ use super::receptive_field::fields;
 use super::strongest::{Hit, Strongest};
 use crate::layers::{Images, OpenNetwork};
 use crate::model::Model;
-use crate::network::{Architecture, Layer, Weights, fold_batch_norm};
+use crate::network::{Architecture, Folded, Layer, Weights, fold_batch_norm};
 use crate::spectrogram::Spectrogram;
 use crate::{Error, Result};
 use patches::{Patch, Piece, Place};
@@ -86,7 +86,7 @@ struct View {
 impl View {
     fn new(snapshot: Snapshot<'_>, most: usize, threads: usize) -> Result<Self> {
         let model = snapshot.model;
-        let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights)?;
+        let Folded { architecture, weights, .. } = fold_batch_norm(&model.architecture, &model.weights)?;
         Ok(Self {
             name: snapshot.name.to_owned(),
             spectrogram: Spectrogram::new(&model.spectrogram, Some(model.normalization.clone()))?,

@@ -9,7 +9,7 @@ use crate::ctc::{Emission, words};
 use crate::layers::{Images, OpenNetwork, Rule};
 use crate::model::Model;
 use crate::network::arithmetic::Window;
-use crate::network::{Layer, Weights, fold_batch_norm};
+use crate::network::{Folded, Layer, Weights, fold_batch_norm};
 use crate::spectrogram::Spectrogram;
 use crate::time::StepClock;
 use crate::transcript::Word;
@@ -149,7 +149,7 @@ struct WordLine {
 
 /// What the page shows of `clip`, and the numbers that go with it.
 pub fn scene(model: &Model, clip: Clip<'_>, options: Options, mut progress: impl FnMut(f64)) -> Result<(Scene, Blob)> {
-    let (architecture, weights) = fold_batch_norm(&model.architecture, &model.weights)?;
+    let Folded { architecture, weights, .. } = fold_batch_norm(&model.architecture, &model.weights)?;
     let mut network = OpenNetwork::new(&architecture, &weights, options.threads)?;
     let (clock, bins) = (model.spectrogram.clock(), model.spectrogram.bins());
     let mut spectrogram = Spectrogram::new(&model.spectrogram, Some(model.normalization.clone()))?;

@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_stage_is_a_layer_with_its_activation() {
         let model = Model::embedded().unwrap();
-        let (architecture, _) = fold_batch_norm(&model.architecture, &model.weights).unwrap();
+        let architecture = fold_batch_norm(&model.architecture, &model.weights).unwrap().architecture;
         let stages = stages(architecture.layers());
         let outputs: Vec<(&str, &str)> = stages
             .iter()
