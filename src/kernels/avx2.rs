@@ -197,3 +197,4 @@ unsafe fn depths<const R: usize>(
 }
 
 super::compile_again!("avx2,fma");
+super::compile_transforms_again!("avx2,fma");

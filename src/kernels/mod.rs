@@ -68,6 +68,22 @@ macro_rules! compile_again {
         }
 
         #[target_feature(enable = $features)]
+        pub fn maximum(values: &mut [f32], others: &[f32]) {
+            scalar::maximum(values, others);
+        }
+
+        #[target_feature(enable = $features)]
+        pub fn add(values: &mut [f32], others: &[f32], relu: bool) {
+            scalar::add(values, others, relu);
+        }
+    };
+}
+use compile_again;
+
+/// The same for the transforms.
+macro_rules! compile_transforms_again {
+    ($features:literal) => {
+        #[target_feature(enable = $features)]
         pub fn winograd_input(tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
             scalar::winograd_input::<true>(tile, planes);
         }
@@ -81,19 +97,9 @@ macro_rules! compile_again {
         pub fn winograd_pair(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
             scalar::winograd_pair::<true>(planes, bias, relu, out);
         }
-
-        #[target_feature(enable = $features)]
-        pub fn maximum(values: &mut [f32], others: &[f32]) {
-            scalar::maximum(values, others);
-        }
-
-        #[target_feature(enable = $features)]
-        pub fn add(values: &mut [f32], others: &[f32], relu: bool) {
-            scalar::add(values, others, relu);
-        }
     };
 }
-use compile_again;
+use compile_transforms_again;
 
 macro_rules! table {
     ($name:literal, $set:ident, $bytes:expr) => {
