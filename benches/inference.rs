@@ -21,6 +21,7 @@ use dfcnn::kernels::Kernels;
 use dfcnn::model::{Model, Recipe};
 use dfcnn::network::{Architecture, Tensor, Weights};
 use dfcnn::quantize::Quantizer;
+use half::f16;
 
 /// Ten seconds of sound.
 const FRAMES: usize = 1000;
@@ -343,12 +344,13 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Weights that keep the values' size from layer to layer.
+/// Weights that keep the values' size from layer to layer, in half precision as those of models are.
 fn weights(architecture: &Architecture) -> Weights {
     let mut weights = Weights::default();
     for parameter in architecture.parameters() {
         let fan_in = parameter.shape[1..].iter().product::<usize>().max(1) as f32;
-        let values = noise(parameter.len()).iter().map(|x| x * (6.0 / fan_in).sqrt()).collect();
+        let scale = (6.0 / fan_in).sqrt();
+        let values = noise(parameter.len()).iter().map(|x| f16::from_f32(x * scale).to_f32()).collect();
         weights.insert(&parameter.path, Tensor { shape: parameter.shape.clone(), values });
     }
     weights

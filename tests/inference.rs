@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dfcnn::inference::Session;
 use dfcnn::inference::native::{NativeNetwork, NativeSession};
 use dfcnn::kernels::Kernels;
+use dfcnn::network::{Architecture, Dropout, FrameShape, Layer, NamedLayer, Weights};
 use proptest::prelude::*;
 
 mod plain;
@@ -45,6 +46,27 @@ fn a_long_push_is_the_same_as_short_ones() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Pushes long enough for several threads, and others in between.
+    #[test]
+    fn threads_change_nothing(
+        seed: u64,
+        threads in 2usize..6,
+        pieces in prop::collection::vec(1usize..500, 1..5),
+    ) {
+        for ((architecture, weights), bits) in [(network(seed), false), (int8_network(seed), true)] {
+            let width = architecture.input().len();
+            let input = Noise(seed ^ 3).values(700 * width);
+            let network = Arc::new(NativeNetwork::new(&architecture, &weights).unwrap());
+            let alone = streamed(&mut NativeSession::new(Arc::clone(&network), 1).unwrap(), &input, width, &[17]);
+            let mut session = NativeSession::new(network, threads).unwrap();
+            prop_assert!(same(&streamed(&mut session, &input, width, &pieces), &alone, bits));
+            // Poison before a reset must not show after it, whoever held it.
+            session.push(&vec![f32::NAN; 300 * width], &mut Vec::new()).unwrap();
+            session.reset();
+            prop_assert!(same(&streamed(&mut session, &input, width, &pieces), &alone, bits));
+        }
+    }
 
     #[test]
     fn streaming_equals_the_plain_mathematics(
@@ -123,6 +145,19 @@ proptest! {
         let mut again = Vec::new();
         session.push(&input, &mut again).unwrap();
         prop_assert_eq!(outputs, again);
+    }
+}
+
+#[test]
+fn a_network_without_stages_gives_what_it_gets() {
+    let dropout = Layer::Dropout(Dropout { rate: 0.5 });
+    let layers = vec![NamedLayer { name: "dropout".into(), layer: dropout }];
+    let architecture = Architecture::new(FrameShape { frequency: 3, channels: 1 }, layers).unwrap();
+    let network = Arc::new(NativeNetwork::new(&architecture, &Weights::default()).unwrap());
+    let input = Noise(5).values(100 * 3);
+    for threads in [1, 2] {
+        let mut session = NativeSession::new(Arc::clone(&network), threads).unwrap();
+        assert_eq!(streamed(&mut session, &input, 3, &[1, 90, 9]), input);
     }
 }
 

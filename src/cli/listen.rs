@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Show the spectrogram, the letters and the text over the whole terminal
     #[arg(long, conflicts_with = "json")]
     tui: bool,
-    /// Threads that compute
+    /// Threads that compute; our own engine takes one for pieces as short as a microphone's
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use dfcnn::network::{
     NamedLayer, Pool, Residual, Role, Tensor, TimePadding, Weights,
 };
 use dfcnn::quantize::Quantizer;
+use half::f16;
 
 /// Repeatable values in [-1, 1).
 pub struct Noise(pub u64);
@@ -87,6 +88,7 @@ pub fn network(seed: u64) -> (Architecture, Weights) {
         named("after", Layer::Activation(Activation::Relu)),
         named("dropout", Layer::Dropout(dfcnn::network::Dropout { rate: 0.3 })),
         named("wide", convolution(noise, 40, 1, 1)),
+        named("wide-norm", Layer::BatchNorm(BatchNorm { epsilon: 1e-5 })),
         named("tanh", Layer::Activation(Activation::Tanh)),
         named("clip", Layer::Activation(Activation::ClippedRelu { ceiling: 0.9 })),
         named("sigmoid", Layer::Activation(Activation::Sigmoid)),
@@ -99,6 +101,10 @@ pub fn network(seed: u64) -> (Architecture, Weights) {
         let fan_in = parameter.shape[1..].iter().product::<usize>().max(1) as f32;
         let mut values = noise.values(parameter.len());
         match parameter.role {
+            // Half of the networks have filters as models come: in half precision.
+            Role::Weight if seed.is_multiple_of(2) => {
+                values.iter_mut().for_each(|x| *x = f16::from_f32(*x * (3.0 / fan_in).sqrt()).to_f32());
+            }
             Role::Weight => values.iter_mut().for_each(|x| *x *= (3.0 / fan_in).sqrt()),
             Role::Scale | Role::RunningVar => values.iter_mut().for_each(|x| *x = 1.0 + 0.5 * *x),
             _ => values.iter_mut().for_each(|x| *x *= 0.3),

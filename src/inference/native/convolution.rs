@@ -3,8 +3,8 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::Crew;
 use super::along_time::{AlongTime, TimeTiles};
+use super::pipeline::Tools;
 use super::stage::Source;
 use super::window::{RowWindow, RowWindowSettings, Rows};
 use crate::Result;
@@ -20,6 +20,9 @@ pub struct Compiled<'a> {
     pub input: FrameShape,
     pub output: FrameShape,
     pub relu: bool,
+    /// The image whose frequencies were collapsed into the input channels, but which comes as it was: `[frequency, channels]`
+    /// where the filters know `[channels, frequency]`.
+    collapsed: Option<FrameShape>,
     weights: &'a [f32],
     /// `[out_channels]`.
     pub bias: Vec<f32>,
@@ -33,6 +36,7 @@ impl<'a> Compiled<'a> {
         input: FrameShape,
         output: FrameShape,
         relu: bool,
+        collapsed: Option<FrameShape>,
         path: &str,
         source: &Source<'a>,
     ) -> Result<Self> {
@@ -41,7 +45,7 @@ impl<'a> Compiled<'a> {
             true => source.values(&format!("{path}.bias"))?.to_vec(),
             false => vec![0.0; settings.out_channels],
         };
-        Ok(Self { settings, input, output, relu, weights, bias, unfolded: source.unfolded(path, weights) })
+        Ok(Self { settings, input, output, relu, collapsed, weights, bias, unfolded: source.unfolded(path, weights) })
     }
 
     /// Input channels that one filter sees.
@@ -67,6 +71,10 @@ impl<'a> Compiled<'a> {
 
     fn index(&self, out: usize, channel: usize, time: usize, frequency: usize) -> usize {
         let [times, frequencies] = self.settings.kernel;
+        let channel = match self.collapsed {
+            Some(image) => channel % image.channels * image.frequency + channel / image.channels,
+            None => channel,
+        };
         ((out * self.group_depth() + channel) * times + time) * frequencies + frequency
     }
 
@@ -152,7 +160,7 @@ impl Taps {
 /// A convolution as a tap product per output row, or per run of rows where these lie evenly.
 pub struct Direct {
     pub window: RowWindowSettings,
-    output: FrameShape,
+    pub output: FrameShape,
     taps: Taps,
     groups: Vec<Group>,
     relu: bool,
@@ -218,14 +226,14 @@ impl Direct {
         Self { window, output, taps, groups, relu, along_time }
     }
 
-    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
-        window.step(rows, end, self.output.len(), crew, made, |input, first, made| self.rows(input, first, made, crew));
+    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, tools: &mut Tools, made: &mut Rows) {
+        window.step(rows, end, self.output.len(), tools, made, |input, made, tools| self.rows(input, made, tools));
     }
 
-    /// The output rows from row `first` of the window on.
-    fn rows(&self, input: &[f32], first: usize, made: &mut [f32], crew: &Crew) {
-        let many = self.many_rows(input, first, made, crew);
-        let (first, made) = (first + many, &mut made[many * self.output.len()..]);
+    /// The output rows from the first of the window on.
+    fn rows(&self, input: &[f32], made: &mut [f32], tools: &mut Tools) {
+        let many = self.many_rows(input, made, tools);
+        let made = &mut made[many * self.output.len()..];
         if made.is_empty() {
             return;
         }
@@ -235,7 +243,7 @@ impl Direct {
         let mut offsets = vec![0; taps.offsets.len()];
         for (index, made) in made.chunks_mut(run).enumerate() {
             for (group, parameters) in self.groups.iter().enumerate() {
-                let start = (first + index) * taps.row_step + group * taps.depth;
+                let start = (many + index) * taps.row_step + group * taps.depth;
                 for (offset, tap) in offsets.iter_mut().zip(&taps.offsets) {
                     *offset = start + tap;
                 }
@@ -251,31 +259,30 @@ impl Direct {
                     relu: self.relu,
                     out_step: self.output.channels,
                 };
-                crew.kernels.tap_product(&product, &mut made[group * filters..]);
+                tools.kernels.tap_product(&product, &mut made[group * filters..]);
             }
         }
     }
 
     /// Makes rows as [`Self::rows`] does, but only of a great many and only what fills tiles; says how many.
-    fn many_rows(&self, input: &[f32], first: usize, made: &mut [f32], crew: &Crew) -> usize {
+    fn many_rows(&self, input: &[f32], made: &mut [f32], tools: &mut Tools) -> usize {
         let Some(along_time) = &self.along_time else { return 0 };
         let (row, channels) = (self.window.row, self.output.channels);
         let many = along_time.share(made.len() / channels, 1);
         if many == 0 {
             return 0;
         }
-        let scratch = &mut crew.scratch().tiles;
         for (index, made) in made[..many * channels].chunks_mut(BLOCK_ROWS * channels).enumerate() {
             let tiles = TimeTiles {
                 set: 0,
-                rows: &input[(first + index * BLOCK_ROWS) * row..],
+                rows: &input[index * BLOCK_ROWS * row..],
                 positions: 1,
                 weights: self.groups[0].filters.weights(),
                 channels,
                 bias: &self.groups[0].bias,
                 relu: self.relu,
             };
-            along_time.run(&crew.kernels, &tiles, made, scratch);
+            along_time.run(&tools.kernels, &tiles, made, &mut tools.scratch.tiles);
         }
         many
     }
@@ -284,7 +291,7 @@ impl Direct {
 /// A convolution with one filter per channel.
 pub struct Depthwise {
     pub window: RowWindowSettings,
-    output: FrameShape,
+    pub output: FrameShape,
     offsets: Vec<usize>,
     /// Distance between the inputs of neighbouring bins, and from output row to row.
     step: usize,
@@ -324,17 +331,17 @@ impl Depthwise {
         }
     }
 
-    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
-        window.step(rows, end, self.output.len(), crew, made, |input, first, made| {
+    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, tools: &mut Tools, made: &mut Rows) {
+        window.step(rows, end, self.output.len(), tools, made, |input, made, tools| {
             let mut offsets = vec![0; self.offsets.len()];
             for (index, made) in made.chunks_exact_mut(self.output.channels).enumerate() {
-                let (row, bin) = (first + index / self.output.frequency, index % self.output.frequency);
+                let (row, bin) = (index / self.output.frequency, index % self.output.frequency);
                 for (offset, tap) in offsets.iter_mut().zip(&self.offsets) {
                     *offset = row * self.row_step + bin * self.step + tap;
                 }
                 let Self { weights, bias, relu, .. } = self;
                 let convolution = kernels::Depthwise { input, offsets: &offsets, weights, bias, relu: *relu };
-                crew.kernels.depthwise(&convolution, made);
+                tools.kernels.depthwise(&convolution, made);
             }
         });
     }

@@ -1,6 +1,6 @@
 //! Layers that see one row at a time.
 
-use super::Crew;
+use super::pipeline::Tools;
 use super::stage::Source;
 use super::window::Rows;
 use crate::Result;
@@ -106,23 +106,16 @@ impl Collapse {
 /// To bytes or back from them.
 pub struct Rounding {
     pub settings: Quantize,
-    /// Values in a row.
-    pub row: usize,
 }
 
 impl Rounding {
-    pub fn quantize(&self, rows: &[f32], crew: &Crew, made: &mut Rows<u8>) {
+    pub fn quantize(&self, rows: &[f32], tools: &mut Tools, made: &mut Rows<u8>) {
         let Quantize { scale, zero_point } = self.settings;
-        crew.share([made.resize(rows.len())], self.row, |first, [made]| {
-            let rows = &rows[first * self.row..][..made.len()];
-            crew.kernels.quantize(rows, 1.0 / scale, zero_point, made);
-        });
+        tools.kernels.quantize(rows, 1.0 / scale, zero_point, made.resize(rows.len()));
     }
 
-    pub fn dequantize(&self, rows: &[u8], crew: &Crew, made: &mut Rows) {
+    pub fn dequantize(&self, rows: &[u8], tools: &mut Tools, made: &mut Rows) {
         let Quantize { scale, zero_point } = self.settings;
-        crew.share([made.resize(rows.len())], self.row, |first, [made]| {
-            crew.kernels.dequantize(&rows[first * self.row..][..made.len()], scale, zero_point, made);
-        });
+        tools.kernels.dequantize(rows, scale, zero_point, made.resize(rows.len()));
     }
 }

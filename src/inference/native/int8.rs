@@ -1,7 +1,7 @@
 //! Convolutions on bytes.
 
-use super::Crew;
 use super::convolution::{Compiled, Taps};
+use super::pipeline::Tools;
 use super::window::{Flow, RowWindow, RowWindowSettings};
 use crate::kernels::bytes::{ByteProduct, WeightLine, pack_bytes};
 use crate::kernels::{PANEL, panels};
@@ -10,7 +10,7 @@ use crate::network::{FrameShape, Quantize};
 /// A convolution with int8 filters, as a byte product per output row, or per run of rows where these lie evenly.
 pub struct Int8 {
     pub window: RowWindowSettings<u8>,
-    output: FrameShape,
+    pub output: FrameShape,
     taps: Taps,
     weights: Vec<WeightLine>,
     /// Per channel what takes the input's zero point out of the sum, and what makes outputs of sums.
@@ -55,26 +55,26 @@ impl Int8 {
         Self { window, output, taps, weights, starts, scale, bias, relu, to_bytes }
     }
 
-    pub fn step(&self, window: &mut RowWindow<u8>, rows: &[u8], end: bool, crew: &Crew, made: &mut Flow) {
+    pub fn step(&self, window: &mut RowWindow<u8>, rows: &[u8], end: bool, tools: &mut Tools, made: &mut Flow) {
         let width = self.output.len();
         match self.to_bytes {
-            Some(zero) => window.step(rows, end, width, crew, &mut made.bytes, |input, first, made| {
-                self.rows(input, first, made, |product, made| crew.kernels.byte_product_to_bytes(product, zero, made));
+            Some(zero) => window.step(rows, end, width, tools, &mut made.bytes, |input, made, tools| {
+                self.rows(input, made, |product, made| tools.kernels.byte_product_to_bytes(product, zero, made));
             }),
-            None => window.step(rows, end, width, crew, &mut made.floats, |input, first, made| {
-                self.rows(input, first, made, |product, made| crew.kernels.byte_product(product, made));
+            None => window.step(rows, end, width, tools, &mut made.floats, |input, made, tools| {
+                self.rows(input, made, |product, made| tools.kernels.byte_product(product, made));
             }),
         }
     }
 
-    /// The output rows from row `first` of the window on.
-    fn rows<T>(&self, input: &[u8], first: usize, made: &mut [T], work: impl Fn(&ByteProduct<'_>, &mut [T])) {
+    /// The output rows from the first of the window on.
+    fn rows<T>(&self, input: &[u8], made: &mut [T], work: impl Fn(&ByteProduct<'_>, &mut [T])) {
         let taps = &self.taps;
         let run = taps.run(made.len(), self.output.len());
         let mut offsets = vec![0; taps.offsets.len()];
         for (index, made) in made.chunks_mut(run).enumerate() {
             for (offset, tap) in offsets.iter_mut().zip(&taps.offsets) {
-                *offset = (first + index) * taps.row_step + tap;
+                *offset = index * taps.row_step + tap;
             }
             let product = ByteProduct {
                 input,

@@ -1,7 +1,7 @@
 //! Pooling over padded rows `[frequency, channels]`.
 
-use super::Crew;
-use super::window::{RowWindow, RowWindowSettings, Rows};
+use super::pipeline::Tools;
+use super::window::{RowWindow, RowWindowSettings, Rows, Value};
 use crate::network::{FrameShape, Layer};
 
 /// What is kept of the values under a window.
@@ -14,7 +14,7 @@ pub enum Kind {
 pub struct Pooling<T = f32> {
     pub window: RowWindowSettings<T>,
     kind: Kind,
-    output: FrameShape,
+    pub output: FrameShape,
     kernel: [usize; 2],
     stride: [usize; 2],
 }
@@ -28,12 +28,13 @@ impl Pooling {
         Self::padded(layer, kind, input, output, padding)
     }
 
-    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
+    pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, tools: &mut Tools, made: &mut Rows) {
+        let kernels = tools.kernels;
         let merge = |values: &mut [f32], others: &[f32]| match self.kind {
-            Kind::Max => crew.kernels.maximum(values, others),
-            Kind::Average => crew.kernels.add(values, others, false),
+            Kind::Max => kernels.maximum(values, others),
+            Kind::Average => kernels.add(values, others, false),
         };
-        self.slide(window, rows, end, crew, made, merge, |made| {
+        self.slide(window, rows, end, tools, made, merge, |made| {
             if let Kind::Average = self.kind {
                 let scale = 1.0 / (self.kernel[0] * self.kernel[1]) as f32;
                 made.iter_mut().for_each(|value| *value *= scale);
@@ -48,13 +49,14 @@ impl Pooling<u8> {
         Self::padded(layer, Kind::Max, input, output, 0)
     }
 
-    pub fn step(&self, window: &mut RowWindow<u8>, rows: &[u8], end: bool, crew: &Crew, made: &mut Rows<u8>) {
-        let merge = |values: &mut [u8], others: &[u8]| crew.kernels.maximum_bytes(values, others);
-        self.slide(window, rows, end, crew, made, merge, |_| {});
+    pub fn step(&self, window: &mut RowWindow<u8>, rows: &[u8], end: bool, tools: &mut Tools, made: &mut Rows<u8>) {
+        let kernels = tools.kernels;
+        let merge = |values: &mut [u8], others: &[u8]| kernels.maximum_bytes(values, others);
+        self.slide(window, rows, end, tools, made, merge, |_| {});
     }
 }
 
-impl<T: Copy + Default + Send + Sync> Pooling<T> {
+impl<T: Value> Pooling<T> {
     fn padded(layer: &Layer, kind: Kind, input: FrameShape, output: FrameShape, padding: T) -> Self {
         let [time, frequency] = layer.windows();
         let [low, high] = frequency.padding;
@@ -78,18 +80,18 @@ impl<T: Copy + Default + Send + Sync> Pooling<T> {
         window: &mut RowWindow<T>,
         rows: &[T],
         end: bool,
-        crew: &Crew,
+        tools: &mut Tools,
         made: &mut Rows<T>,
-        merge: impl Fn(&mut [T], &[T]) + Sync,
-        finish: impl Fn(&mut [T]) + Sync,
+        merge: impl Fn(&mut [T], &[T]),
+        finish: impl Fn(&mut [T]),
     ) {
         let row = self.window.row;
         let channels = self.output.channels;
-        window.step(rows, end, self.output.len(), crew, made, |input, first, made| {
+        window.step(rows, end, self.output.len(), tools, made, |input, made, _| {
             let mut column = vec![T::default(); row];
             for (index, made) in made.chunks_exact_mut(self.output.len()).enumerate() {
                 // Along time first, all bins at once; then along frequency.
-                let mut rows = input[(first + index) * self.stride[0] * row..].chunks_exact(row).take(self.kernel[0]);
+                let mut rows = input[index * self.stride[0] * row..].chunks_exact(row).take(self.kernel[0]);
                 column.copy_from_slice(rows.next().expect("a window has rows"));
                 rows.for_each(|row| merge(&mut column, row));
                 for (bin, made) in made.chunks_exact_mut(channels).enumerate() {

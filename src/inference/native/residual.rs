@@ -1,6 +1,6 @@
 //! Residuals: two paths over the same rows, added where both have arrived.
 
-use super::Crew;
+use super::pipeline::Tools;
 use super::stage::{Stage, State, run};
 use super::window::{Flow, Waiting};
 use crate::kernels::bytes::ByteSum;
@@ -51,16 +51,16 @@ impl ResidualStage {
     }
 
     /// Takes `rows`, which are scratch afterwards.
-    pub fn step(&self, state: &mut ResidualState, rows: &mut Flow, end: bool, crew: &Crew, made: &mut Flow) {
+    pub fn step(&self, state: &mut ResidualState, rows: &mut Flow, end: bool, tools: &mut Tools, made: &mut Flow) {
         let ResidualState { paths: [branch, shortcut], scratch } = state;
         if self.paths[1].is_empty() {
             shortcut.waiting.extend(rows);
         } else {
             shortcut.rows.copy_from(rows);
-            run(&self.paths[1], &mut shortcut.states, end, crew, &mut shortcut.rows, scratch);
+            run(&self.paths[1], &mut shortcut.states, end, tools, &mut shortcut.rows, scratch);
             shortcut.waiting.extend(&shortcut.rows);
         }
-        run(&self.paths[0], &mut branch.states, end, crew, rows, scratch);
+        run(&self.paths[0], &mut branch.states, end, tools, rows, scratch);
         // The branch is seldom ahead: what it makes mostly need not wait.
         let ahead = !branch.waiting.is_empty();
         if ahead {
@@ -75,11 +75,11 @@ impl ResidualStage {
         match &self.sum {
             Sum::Floats { relu } => {
                 made.floats.copy_from(&floats[..counts.0]);
-                crew.kernels.add(&mut made.floats, &other.floats[..counts.0], *relu);
+                tools.kernels.add(&mut made.floats, &other.floats[..counts.0], *relu);
             }
             Sum::Bytes(sum) => {
                 let made = made.bytes.resize(counts.1);
-                crew.kernels.add_bytes(sum, &bytes[..counts.1], &other.bytes[..counts.1], made);
+                tools.kernels.add_bytes(sum, &bytes[..counts.1], &other.bytes[..counts.1], made);
             }
         }
         other.forget(counts.0, counts.1);

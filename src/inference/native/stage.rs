@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::iter::Peekable;
 
-use super::Crew;
 use super::convolution::{Compiled, Depthwise, Direct};
 use super::elementwise::{Collapse, Map, Rounding};
 use super::int8::Int8;
+use super::pipeline::Tools;
 use super::pool::{Kind, Pooling};
 use super::residual::{ResidualStage, ResidualState, Sum};
 use super::window::{Flow, RowWindow};
@@ -79,7 +79,7 @@ impl<'a> Source<'a> {
     pub fn network(&self) -> Result<Vec<Stage>> {
         let architecture = &self.folded.architecture;
         let (mut stages, bytes) = self.compile(architecture.layers(), architecture.input(), "", None)?;
-        to_floats(&mut stages, bytes, architecture.output());
+        to_floats(&mut stages, bytes);
         Ok(stages)
     }
 
@@ -94,6 +94,7 @@ impl<'a> Source<'a> {
     ) -> Result<(Vec<Stage>, Option<Quantize>)> {
         let mut stages = Vec::with_capacity(layers.len());
         let mut shape = input;
+        let mut collapsed = None;
         let mut rest = layers.iter().peekable();
         while let Some(NamedLayer { name, layer }) = rest.next() {
             let path = format!("{prefix}{name}");
@@ -102,10 +103,12 @@ impl<'a> Source<'a> {
                 None => return Err(Error::network(path, "the architecture lacks this layer")),
             };
             let is_relu = |next: &&NamedLayer| matches!(next.layer, Layer::Activation(Activation::Relu));
+            let after_collapse = collapsed.take();
             let mut relu_follows = || rest.next_if(is_relu).is_some();
             match (layer, bytes) {
                 (Layer::Convolution(settings), Some(input)) if settings.int8 => {
-                    let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
+                    let convolution =
+                        Compiled::new(settings, shape, output, relu_follows(), after_collapse, &path, self)?;
                     let Some((filters, scales)) = self.folded.weights.int8(&format!("{path}.weight")) else {
                         return Err(Error::network(path, "the weights lack the scales of int8 filters"));
                     };
@@ -113,8 +116,9 @@ impl<'a> Source<'a> {
                     stages.push(Stage::Int8(Int8::new(convolution, (&filters, scales), input, bytes)));
                 }
                 (Layer::Convolution(settings), _) => {
-                    to_floats(&mut stages, bytes.take(), shape);
-                    let convolution = Compiled::new(settings, shape, output, relu_follows(), &path, self)?;
+                    to_floats(&mut stages, bytes.take());
+                    let convolution =
+                        Compiled::new(settings, shape, output, relu_follows(), after_collapse, &path, self)?;
                     stages.push(if Winograd::suits(&convolution) {
                         Stage::Winograd(Box::new(Winograd::new(convolution, self.along_time)))
                     } else if Depthwise::suits(&convolution) {
@@ -137,8 +141,8 @@ impl<'a> Source<'a> {
                             relu,
                         }),
                         _ => {
-                            to_floats(&mut branch, a, output);
-                            to_floats(&mut shortcut, b, output);
+                            to_floats(&mut branch, a);
+                            to_floats(&mut shortcut, b);
                             Sum::Floats { relu }
                         }
                     };
@@ -147,13 +151,15 @@ impl<'a> Source<'a> {
                 }
                 (Layer::Quantize(settings), _) if bytes == Some(*settings) => {}
                 (Layer::Quantize(settings), _) => {
-                    to_floats(&mut stages, bytes.take(), shape);
-                    stages.push(Stage::Quantize(Rounding { settings: *settings, row: shape.len() }));
+                    to_floats(&mut stages, bytes.take());
+                    stages.push(Stage::Quantize(Rounding { settings: *settings }));
                     bytes = Some(*settings);
                 }
                 (Layer::MaxPool(_), Some(_)) => {
                     stages.push(Stage::BytePooling(Pooling::of_bytes(layer, shape, output)));
                 }
+                // The order of its filters is as good as an order of the values.
+                (Layer::FrequencyCollapse, _) if is_dense(rest.peek()) => collapsed = Some(shape),
                 (Layer::FrequencyCollapse, _) => stages.push(Stage::Collapse(Collapse { input: shape })),
                 (Layer::Dropout(_), _) => continue,
                 (
@@ -165,7 +171,7 @@ impl<'a> Source<'a> {
                     | Layer::LogSoftmax,
                     _,
                 ) => {
-                    to_floats(&mut stages, bytes.take(), shape);
+                    to_floats(&mut stages, bytes.take());
                     stages.push(match layer {
                         Layer::AveragePool(_) => Stage::Pooling(Pooling::new(layer, Kind::Average, shape, output)),
                         Layer::BatchNorm(settings) => Stage::Map(Map::batch_norm(settings, &path, self)?),
@@ -185,8 +191,13 @@ impl<'a> Source<'a> {
 }
 
 /// Makes floats of `bytes` with that meaning, if there are any.
-fn to_floats(stages: &mut Vec<Stage>, bytes: Option<Quantize>, shape: FrameShape) {
-    stages.extend(bytes.map(|settings| Stage::Dequantize(Rounding { settings, row: shape.len() })));
+fn to_floats(stages: &mut Vec<Stage>, bytes: Option<Quantize>) {
+    stages.extend(bytes.map(|settings| Stage::Dequantize(Rounding { settings })));
+}
+
+/// Whether a layer is a convolution each of whose filters sees all channels.
+fn is_dense(layer: Option<&&NamedLayer>) -> bool {
+    layer.is_some_and(|layer| matches!(&layer.layer, Layer::Convolution(convolution) if convolution.groups == 1))
 }
 
 /// Takes the next layer if it rounds to bytes.
@@ -223,6 +234,20 @@ impl Stage {
         }
     }
 
+    /// Whether it makes or takes images that are more than one bin high.
+    pub fn sees_frequencies(&self) -> bool {
+        match self {
+            Self::Direct(stage) => stage.output.frequency > 1,
+            Self::Depthwise(stage) => stage.output.frequency > 1,
+            Self::Pooling(stage) => stage.output.frequency > 1,
+            Self::Int8(stage) => stage.output.frequency > 1,
+            Self::BytePooling(stage) => stage.output.frequency > 1,
+            Self::Residual(stage) => stage.paths.iter().flatten().any(Self::sees_frequencies),
+            Self::Winograd(_) | Self::Collapse(_) => true,
+            Self::Map(_) | Self::Quantize(_) | Self::Dequantize(_) => false,
+        }
+    }
+
     pub fn reset(&self, state: &mut State) {
         match (self, state) {
             (_, State::Nothing) => {}
@@ -235,32 +260,36 @@ impl Stage {
     }
 }
 
-/// Takes `rows` through `stages`, and at the `end` the padding that stands for the future; `rows` then holds the
-/// outputs. `made` is scratch.
-pub fn run(stages: &[Stage], states: &mut [State], end: bool, crew: &Crew, rows: &mut Flow, made: &mut Flow) {
+/// Takes `rows` through `stages`, as [`step`] does through one.
+pub fn run(stages: &[Stage], states: &mut [State], end: bool, tools: &mut Tools, rows: &mut Flow, made: &mut Flow) {
     for (stage, state) in stages.iter().zip(states) {
-        if let Stage::Map(map) = stage {
-            map.apply(&mut rows.floats);
-            continue;
-        }
-        made.clear();
-        let (floats, bytes) = (&rows.floats, &rows.bytes);
-        match (stage, state) {
-            (Stage::Direct(stage), State::Window(window)) => stage.step(window, floats, end, crew, &mut made.floats),
-            (Stage::Depthwise(stage), State::Window(window)) => stage.step(window, floats, end, crew, &mut made.floats),
-            (Stage::Pooling(stage), State::Window(window)) => stage.step(window, floats, end, crew, &mut made.floats),
-            (Stage::Winograd(stage), State::Winograd(state)) => stage.step(state, floats, end, crew, &mut made.floats),
-            (Stage::Int8(stage), State::Bytes(window)) => stage.step(window, bytes, end, crew, made),
-            (Stage::BytePooling(stage), State::Bytes(window)) => stage.step(window, bytes, end, crew, &mut made.bytes),
-            (Stage::Residual(stage), State::Residual(state)) => stage.step(state, rows, end, crew, made),
-            (Stage::Collapse(stage), _) => {
-                stage.apply(floats, &mut made.floats);
-                stage.apply(bytes, &mut made.bytes);
-            }
-            (Stage::Quantize(stage), _) => stage.quantize(floats, crew, &mut made.bytes),
-            (Stage::Dequantize(stage), _) => stage.dequantize(bytes, crew, &mut made.floats),
-            _ => unreachable!("a stage keeps the state it made"),
-        }
-        std::mem::swap(rows, made);
+        step(stage, state, end, tools, rows, made);
     }
+}
+
+/// Takes `rows` through `stage`, and at the `end` the padding that stands for the future; `rows` then holds the outputs.
+/// `made` is scratch.
+pub fn step(stage: &Stage, state: &mut State, end: bool, tools: &mut Tools, rows: &mut Flow, made: &mut Flow) {
+    if let Stage::Map(map) = stage {
+        return map.apply(&mut rows.floats);
+    }
+    made.clear();
+    let (floats, bytes) = (&rows.floats, &rows.bytes);
+    match (stage, state) {
+        (Stage::Direct(stage), State::Window(window)) => stage.step(window, floats, end, tools, &mut made.floats),
+        (Stage::Depthwise(stage), State::Window(window)) => stage.step(window, floats, end, tools, &mut made.floats),
+        (Stage::Pooling(stage), State::Window(window)) => stage.step(window, floats, end, tools, &mut made.floats),
+        (Stage::Winograd(stage), State::Winograd(state)) => stage.step(state, floats, end, tools, &mut made.floats),
+        (Stage::Int8(stage), State::Bytes(window)) => stage.step(window, bytes, end, tools, made),
+        (Stage::BytePooling(stage), State::Bytes(window)) => stage.step(window, bytes, end, tools, &mut made.bytes),
+        (Stage::Residual(stage), State::Residual(state)) => stage.step(state, rows, end, tools, made),
+        (Stage::Collapse(stage), _) => {
+            stage.apply(floats, &mut made.floats);
+            stage.apply(bytes, &mut made.bytes);
+        }
+        (Stage::Quantize(stage), _) => stage.quantize(floats, tools, &mut made.bytes),
+        (Stage::Dequantize(stage), _) => stage.dequantize(bytes, tools, &mut made.floats),
+        _ => unreachable!("a stage keeps the state it made"),
+    }
+    std::mem::swap(rows, made);
 }

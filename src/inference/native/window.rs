@@ -1,6 +1,6 @@
 //! The rows a stage still needs: a sliding window over time.
 
-use super::Crew;
+use super::pipeline::{Scratch, Tools};
 
 /// How a stage looks at time.
 #[derive(Debug, Clone, Copy)]
@@ -24,129 +24,138 @@ pub struct RowWindowSettings<T = f32> {
 }
 
 impl<T> RowWindowSettings<T> {
+    /// Outputs that look at nothing but the first `values`.
+    fn outputs(&self, values: usize) -> usize {
+        (values / self.row).checked_sub(self.span).map_or(0, |rest| rest / self.stride + 1)
+    }
+
     /// Whether each output sees one row as it comes, so that nothing needs to be kept.
     fn is_one_row(&self) -> bool {
         (self.span, self.stride, self.past, self.future) == (1, 1, 0, 0) && self.row == self.input
     }
 }
 
-/// The rows of one stream that are still needed, in order and without gaps. Every value beyond a row's own bins is
-/// padding and stays so: rows are only ever moved whole.
+/// What comes as rows: has room among a thread's [`Tools`].
+pub trait Value: Copy + Default {
+    fn room(scratch: &mut Scratch) -> &mut Rows<Self>;
+}
+
+impl Value for f32 {
+    fn room(scratch: &mut Scratch) -> &mut Rows {
+        &mut scratch.rows
+    }
+}
+
+impl Value for u8 {
+    fn room(scratch: &mut Scratch) -> &mut Rows<u8> {
+        &mut scratch.bytes
+    }
+}
+
+/// The rows of one stream that are still needed, in order and without gaps, padding included.
 pub struct RowWindow<T = f32> {
     settings: RowWindowSettings<T>,
-    values: Vec<T>,
-    /// The first row still needed.
-    start: usize,
-    rows: usize,
+    kept: Vec<T>,
     /// Coming rows that no output looks at: strides may exceed the span.
     skip: usize,
 }
 
-impl<T: Copy + Send + Sync> RowWindow<T> {
+impl<T: Value> RowWindow<T> {
     pub fn new(settings: RowWindowSettings<T>) -> Self {
-        let mut window = Self { settings, values: Vec::new(), start: 0, rows: 0, skip: 0 };
+        let mut window = Self { settings, kept: Vec::new(), skip: 0 };
         window.reset();
         window
     }
 
     pub fn reset(&mut self) {
-        (self.start, self.rows, self.skip) = (0, 0, 0);
-        self.append_padding(self.settings.past);
+        self.skip = 0;
+        self.kept.clear();
+        self.kept.resize(self.settings.past * self.settings.row, self.settings.padding);
     }
 
-    /// Takes `rows` and at the `end` the padding that stands for the future, and lets the crew make the outputs that are
-    /// then ready, `output` values each: `work(rows still needed, first, made)` makes those from output `first` on.
-    pub fn step<O: Copy + Default + Send>(
+    /// Takes `rows` and at the `end` the padding that stands for the future, and has the outputs made that are then ready,
+    /// `output` values each: `work(rows still needed, made, tools)` makes them.
+    pub fn step<O: Copy + Default>(
         &mut self,
         rows: &[T],
         end: bool,
         output: usize,
-        crew: &Crew,
+        tools: &mut Tools,
         made: &mut Rows<O>,
-        work: impl Fn(&[T], usize, &mut [O]) + Sync,
+        work: impl FnOnce(&[T], &mut [O], &mut Tools),
     ) {
         if self.settings.is_one_row() {
             let made = made.resize(rows.len() / self.settings.input * output);
-            return crew.share([made], output, |first, [made]| work(rows, first, made));
-        }
-        self.append(rows, crew);
-        if end {
-            self.append_future();
-        }
-        let outputs = self.ready();
-        let needed = self.values();
-        crew.share([made.resize(outputs * output)], output, |first, [made]| work(needed, first, made));
-        self.advance(outputs);
-    }
-
-    fn append(&mut self, rows: &[T], crew: &Crew) {
-        let RowWindowSettings { input, low, row, .. } = self.settings;
-        let skipped = self.skip.min(rows.len() / input);
-        let space = self.space(rows.len() / input);
-        crew.share([space], row, |first, [space]| {
-            let rows = rows[(skipped + first) * input..].chunks_exact(input);
-            for (space, values) in space.chunks_exact_mut(row).zip(rows) {
-                space[low..low + input].copy_from_slice(values);
+            if !rows.is_empty() {
+                work(rows, made, tools);
             }
-        });
-    }
-
-    /// Appends `count` rows, less those that no output looks at, and gives their place.
-    pub fn space(&mut self, count: usize) -> &mut [T] {
-        let skipped = self.skip.min(count);
-        self.skip -= skipped;
-        let count = count - skipped;
-        self.make_room(count);
-        let row = self.settings.row;
-        let at = (self.start + self.rows) * row;
-        self.rows += count;
-        &mut self.values[at..at + count * row]
-    }
-
-    fn append_padding(&mut self, count: usize) {
-        let padding = self.settings.padding;
-        self.space(count).fill(padding);
-    }
-
-    /// Appends the padding rows that stand for the future.
-    pub fn append_future(&mut self) {
-        self.append_padding(self.settings.future);
-    }
-
-    fn make_room(&mut self, count: usize) {
-        let row = self.settings.row;
-        let capacity = self.values.len() / row;
-        if self.start + self.rows + count <= capacity {
             return;
         }
-        self.values.copy_within(self.start * row..(self.start + self.rows) * row, 0);
-        self.start = 0;
-        let needed = self.rows + count;
-        if needed > capacity {
-            self.values.resize(2 * needed * row, self.settings.padding);
+        if self.kept.is_empty() && self.skip == 0 && self.settings.row == self.settings.input && !end {
+            // What comes is all there is, and lies as it is to be looked at.
+            let outputs = self.settings.outputs(rows.len());
+            let made = made.resize(outputs * output);
+            if outputs > 0 {
+                work(rows, made, tools);
+            }
+            return self.keep(rows, outputs);
+        }
+        // The thread's room, where the last stage worked, is in its cache; one of this stage's own would not be.
+        let mut room = std::mem::take(T::room(&mut tools.scratch));
+        self.append(rows, &mut room);
+        let outputs = self.ready(end, &mut room);
+        let made = made.resize(outputs * output);
+        if outputs > 0 {
+            work(&room, made, tools);
+        }
+        self.keep(&room, outputs);
+        *T::room(&mut tools.scratch) = room;
+    }
+
+    fn append(&mut self, rows: &[T], room: &mut Rows<T>) {
+        let RowWindowSettings { input, low, row, padding, .. } = self.settings;
+        let count = rows.len() / input;
+        let space = self.space(count, room);
+        let rows = &rows[(count - space.len() / row) * input..];
+        if row == input {
+            return space.copy_from_slice(rows);
+        }
+        for (space, values) in space.chunks_exact_mut(row).zip(rows.chunks_exact(input)) {
+            let (before, space) = space.split_at_mut(low);
+            let (inside, behind) = space.split_at_mut(input);
+            before.fill(padding);
+            inside.copy_from_slice(values);
+            behind.fill(padding);
         }
     }
 
-    /// Outputs whose rows are all there.
-    pub fn ready(&self) -> usize {
-        match self.rows.checked_sub(self.settings.span) {
-            Some(rest) => rest / self.settings.stride + 1,
-            None => 0,
+    /// Has the `room` hold the rows kept and gives the place behind them of `count` more, less those that no output looks at.
+    pub fn space<'a>(&mut self, count: usize, room: &'a mut Rows<T>) -> &'a mut [T] {
+        let skipped = self.skip.min(count);
+        self.skip -= skipped;
+        let (kept, space) =
+            room.resize(self.kept.len() + (count - skipped) * self.settings.row).split_at_mut(self.kept.len());
+        kept.copy_from_slice(&self.kept);
+        space
+    }
+
+    /// The number of outputs whose rows are all in the `room`, at the `end` with the padding that stands for the future.
+    pub fn ready(&self, end: bool, room: &mut Rows<T>) -> usize {
+        let RowWindowSettings { future, row, padding, .. } = self.settings;
+        if end {
+            let len = room.len();
+            // The first of them may be among those that no output looks at.
+            room.resize(len + future.saturating_sub(self.skip) * row)[len..].fill(padding);
         }
+        self.settings.outputs(room.len())
     }
 
-    /// Forgets the rows that only the next `outputs` outputs looked at.
-    pub fn advance(&mut self, outputs: usize) {
-        let used = outputs * self.settings.stride;
-        let kept = self.rows.saturating_sub(used);
-        self.skip += used - (self.rows - kept);
-        self.start += self.rows - kept;
-        self.rows = kept;
-    }
-
-    /// The rows still needed, `[rows, row]`.
-    pub fn values(&self) -> &[T] {
-        &self.values[self.start * self.settings.row..][..self.rows * self.settings.row]
+    /// Keeps what further outputs will look at when the first `outputs` in the `room` are made.
+    pub fn keep(&mut self, room: &[T], outputs: usize) {
+        let used = outputs * self.settings.stride * self.settings.row;
+        self.kept.clear();
+        self.kept.extend_from_slice(room.get(used..).unwrap_or_default());
+        self.skip += used.saturating_sub(room.len()) / self.settings.row;
     }
 }
 
@@ -219,8 +228,11 @@ impl Flow {
         self.bytes.copy_from(&other.bytes);
     }
 
-    /// Holds a copy of `other` behind what it holds already.
-    pub fn extend(&mut self, other: &Self) {
+    /// Holds what is in `other` behind what it holds already; `other` is scratch afterwards.
+    pub fn take(&mut self, other: &mut Self) {
+        if self.floats.is_empty() && self.bytes.is_empty() {
+            return std::mem::swap(self, other);
+        }
         self.floats.extend(&other.floats);
         self.bytes.extend(&other.bytes);
     }

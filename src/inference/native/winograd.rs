@@ -6,10 +6,10 @@
 
 use super::along_time::{AlongTime, TimeTiles, at_least, parts};
 use super::convolution::Compiled;
+use super::pipeline::Tools;
 use super::window::{RowWindow, RowWindowSettings, Rows};
-use super::{Crew, Scratch};
 use crate::kernels::winograd::{TAPS, TILE_IN, TILE_OUT, transform_filter};
-use crate::kernels::{Aligned, TapProduct, TapWeights, pack_taps};
+use crate::kernels::{Aligned, Kernels, TapProduct, TapWeights, pack_taps};
 use crate::network::FrameShape;
 
 /// Tiles whose products are made before their outputs: enough to use the weights well, few enough to stay in the cache.
@@ -91,49 +91,41 @@ impl Winograd {
         WinogradState { planes: std::array::from_fn(|_| RowWindow::new(self.window)) }
     }
 
-    pub fn step(&self, state: &mut WinogradState, rows: &[f32], end: bool, crew: &Crew, made: &mut Rows) {
-        self.append(state, rows, crew);
-        if end {
-            state.planes.iter_mut().for_each(RowWindow::append_future);
+    pub fn step(&self, state: &mut WinogradState, rows: &[f32], end: bool, tools: &mut Tools, made: &mut Rows) {
+        let mut room = std::mem::take(&mut tools.scratch.planes);
+        self.append(state, rows, &mut room, &tools.kernels);
+        let ready = |(plane, room): (&RowWindow, &mut Rows)| plane.ready(end, room);
+        let outputs = state.planes.iter().zip(&mut room).map(ready).min().unwrap_or(0);
+        let width = self.output.len();
+        let made = made.resize(outputs * width);
+        let planes = room.each_ref().map(|room| &room[..]);
+        let many = self.along_time.as_ref().map_or(0, |along_time| along_time.share(outputs, self.tiles));
+        let (rows, few) = made.split_at_mut(many * width);
+        let block = TILE_OUT * (BLOCK_TIME_TILES / self.tiles).max(1);
+        for (index, made) in rows.chunks_mut(block * width).enumerate() {
+            self.rows(&planes, index * block, true, made, tools);
         }
-        let outputs = state.planes[0].ready();
-        let made = made.resize(outputs * self.output.len());
-        let planes = state.planes.each_ref().map(RowWindow::values);
-        crew.share([made], self.output.len(), |first, [made]| {
-            let width = self.output.len();
-            let many =
-                self.along_time.as_ref().map_or(0, |along_time| along_time.share(made.len() / width, self.tiles));
-            let (many, few) = made.split_at_mut(many * width);
-            let scratch = &mut *crew.scratch();
-            let block = TILE_OUT * (BLOCK_TIME_TILES / self.tiles).max(1);
-            for (index, made) in many.chunks_mut(block * width).enumerate() {
-                self.rows(&planes, first + index * block, true, scratch, made, crew);
-            }
-            let first = first + many.len() / width;
-            let block = (BLOCK_TILES / self.tiles).max(1);
-            for (index, made) in few.chunks_mut(block * width).enumerate() {
-                self.rows(&planes, first + index * block, false, scratch, made, crew);
-            }
-        });
-        for plane in &mut state.planes {
-            plane.advance(outputs);
+        let block = (BLOCK_TILES / self.tiles).max(1);
+        for (index, made) in few.chunks_mut(block * width).enumerate() {
+            self.rows(&planes, many + index * block, false, made, tools);
         }
+        for (plane, room) in state.planes.iter_mut().zip(&room) {
+            plane.keep(room, outputs);
+        }
+        tools.scratch.planes = room;
     }
 
     /// Transforms `rows` and appends them to the planes.
-    fn append(&self, state: &mut WinogradState, rows: &[f32], crew: &Crew) {
-        let width = self.input.len();
-        let space = state.planes.each_mut().map(|plane| plane.space(rows.len() / width));
-        crew.share(space, self.window.row, |first, space| self.transform(&rows[first * width..], space, crew));
-    }
-
-    /// Transforms as many of the `rows` as there is space for.
-    fn transform(&self, rows: &[f32], mut space: [&mut [f32]; TILE_IN], crew: &Crew) {
+    fn append(&self, state: &mut WinogradState, rows: &[f32], room: &mut [Rows; TILE_IN], kernels: &Kernels) {
         let (width, channels) = (self.input.len(), self.input.channels);
-        let count = space[0].len() / self.window.row;
+        let mut planes = state.planes.iter_mut().zip(room);
+        let mut space: [&mut [f32]; TILE_IN] = std::array::from_fn(|_| {
+            let (plane, room) = planes.next().expect("room for each plane");
+            plane.space(rows.len() / width, room)
+        });
         // Tiles at the edges of a row reach into the padding.
         let mut edge = vec![0.0; TILE_IN * channels];
-        for (index, row) in rows.chunks_exact(width).take(count).enumerate() {
+        for (index, row) in rows.chunks_exact(width).enumerate() {
             for tile in 0..self.tiles {
                 let first = (tile * TILE_OUT) as isize - self.low as isize;
                 let inside = first >= 0 && first as usize + TILE_IN <= self.input.frequency;
@@ -152,21 +144,14 @@ impl Winograd {
                 };
                 let at = (index * self.tiles + tile) * channels;
                 let mut planes = space.each_mut().map(|plane| &mut plane[at..at + channels]);
-                crew.kernels.winograd_input(bins, &mut planes);
+                kernels.winograd_input(bins, &mut planes);
             }
         }
     }
 
     /// The output rows from row `first` of the window on, `many` of them as tiles of four.
-    fn rows(
-        &self,
-        planes: &[&[f32]; TILE_IN],
-        first: usize,
-        many: bool,
-        scratch: &mut Scratch,
-        made: &mut [f32],
-        crew: &Crew,
-    ) {
+    fn rows(&self, planes: &[&[f32]; TILE_IN], first: usize, many: bool, made: &mut [f32], tools: &mut Tools) {
+        let Tools { kernels, scratch } = tools;
         let (width, channels) = (self.output.len(), self.output.channels);
         let positions = made.len() / width * self.tiles;
         let offsets: Vec<usize> = (0..self.times).map(|t| (first + t * self.dilation) * self.window.row).collect();
@@ -183,7 +168,7 @@ impl Winograd {
                     bias: &self.zeros,
                     relu: false,
                 };
-                along_time.run(&crew.kernels, &tiles, products, &mut scratch.tiles);
+                along_time.run(kernels, &tiles, products, &mut scratch.tiles);
                 continue;
             }
             let product = TapProduct {
@@ -198,13 +183,13 @@ impl Winograd {
                 relu: false,
                 out_step: channels,
             };
-            crew.kernels.tap_product(&product, products);
+            kernels.tap_product(&product, products);
         }
         for (index, row) in made.chunks_exact_mut(width).enumerate() {
             for (tile, bins) in row.chunks_mut(TILE_OUT * channels).enumerate() {
                 let at = (index * self.tiles + tile) * channels;
                 let planes = products.each_ref().map(|plane| &plane[at..at + channels]);
-                crew.kernels.winograd_output(&planes, &self.bias, self.relu, bins);
+                kernels.winograd_output(&planes, &self.bias, self.relu, bins);
             }
         }
     }
