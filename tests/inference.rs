@@ -5,7 +5,6 @@ use std::sync::Arc;
 use dfcnn::inference::Session;
 use dfcnn::inference::native::{NativeNetwork, NativeSession};
 use dfcnn::kernels::Kernels;
-use dfcnn::network::{Architecture, Dropout, FrameShape, Layer, NamedLayer, Weights};
 use proptest::prelude::*;
 
 mod plain;
@@ -145,19 +144,6 @@ proptest! {
         let mut again = Vec::new();
         session.push(&input, &mut again).unwrap();
         prop_assert_eq!(outputs, again);
-    }
-}
-
-#[test]
-fn a_network_without_stages_gives_what_it_gets() {
-    let dropout = Layer::Dropout(Dropout { rate: 0.5 });
-    let layers = vec![NamedLayer { name: "dropout".into(), layer: dropout }];
-    let architecture = Architecture::new(FrameShape { frequency: 3, channels: 1 }, layers).unwrap();
-    let network = Arc::new(NativeNetwork::new(&architecture, &Weights::default()).unwrap());
-    let input = Noise(5).values(100 * 3);
-    for threads in [1, 2] {
-        let mut session = NativeSession::new(Arc::clone(&network), threads).unwrap();
-        assert_eq!(streamed(&mut session, &input, 3, &[1, 90, 9]), input);
     }
 }
 
