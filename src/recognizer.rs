@@ -182,13 +182,16 @@ impl Recognizer {
         }
         let clock = recipe.spectrogram.clock();
         let decoding = options.decoding.as_ref().unwrap_or(&engine.decoding);
+        // Short pushes may not be worth more than one.
+        let threads = match options.threads {
+            1 => "1 thread".into(),
+            most => format!("up to {most} threads"),
+        };
         let description = format!(
-            "model {}, {} ({}, {} thread{}), delay {:.0} ms + window {:.0} ms, {}",
+            "model {}, {} ({}, {threads}), delay {:.0} ms + window {:.0} ms, {}",
             recipe.name,
             network.engine(),
             network.device(),
-            options.threads,
-            if options.threads == 1 { "" } else { "s" },
             clock.hops_ms(recipe.architecture.lookahead()),
             clock.window_ms(),
             decoding,

@@ -242,6 +242,9 @@ fn verbose_says_what_runs() {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains('\u{1b}'), "no colours or bars off a terminal: {}", ran.stderr);
+    let ran = transcribe(&["-v", "--threads", "2", &path]);
+    assert_eq!((ran.code, &ran.stdout), (Some(0), &text));
+    assert!(ran.stderr.contains("up to 2 threads"), "{}", ran.stderr);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::Result;
 
 /// A network made ready to run. Its streams share it.
 pub trait Network: Send + Sync {
-    /// A stream that computes with `threads` threads.
+    /// A stream that computes with at most `threads` threads.
     ///
     /// # Errors
     /// When the stream cannot be set up.

@@ -94,6 +94,7 @@ impl Winograd {
     pub fn step(&self, state: &mut WinogradState, rows: &[f32], end: bool, tools: &mut Tools, made: &mut Rows) {
         let mut room = std::mem::take(&mut tools.scratch.planes);
         self.append(state, rows, &mut room, &tools.kernels);
+        // Every plane is asked, for at the end each gets its padding so; all say the same.
         let ready = |(plane, room): (&RowWindow, &mut Rows)| plane.ready(end, room);
         let outputs = state.planes.iter().zip(&mut room).map(ready).min().unwrap_or(0);
         let width = self.output.len();
