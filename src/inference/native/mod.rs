@@ -28,8 +28,6 @@ use stage::{Source, Stage};
 const SPAN_FRAMES: [usize; 3] = [32, 256, 1024];
 /// Frames from which on a push is worth a further thread.
 const THREAD_FRAMES: usize = 64;
-/// The fewest frames, but for the first span's, that set out together where several threads are at work.
-const SHORTEST_BLOCK: usize = 64;
 
 /// A network ready to run, shared by its streams.
 pub struct NativeNetwork {
@@ -117,13 +115,10 @@ impl NativeSession {
         let width = input.len();
         let count = frames.len() / width;
         let threads = (count / THREAD_FRAMES).clamp(1, self.workers.len());
-        // Several threads need several blocks under way, and a short last one: nobody has anything to do beside it.
-        let most = |to_come: usize| match threads {
-            1 => usize::MAX,
-            _ => (to_come / (2 * threads)).max(SHORTEST_BLOCK),
-        };
+        // Several threads need several blocks under way.
+        let most = if threads == 1 { usize::MAX } else { (count / (2 * threads)).max(THREAD_FRAMES) };
         let span = |index: usize| spans.iter().rposition(|&first| first == index);
-        let enough = |index, to_come| span(index).map_or(1, |span| SPAN_FRAMES[span].min(most(to_come)));
+        let enough = |index| span(index).map_or(1, |span| SPAN_FRAMES[span].min(most));
         let run = Run { stages, enough: &enough, frames, width, end };
         self.pipeline.run(&run, &mut self.workers[..threads], outputs);
     }

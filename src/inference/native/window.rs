@@ -216,6 +216,10 @@ impl Flow {
         self.bytes.resize(0);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.bytes.is_empty()
+    }
+
     /// Holds a copy of `floats`.
     pub fn copy_floats(&mut self, floats: &[f32]) {
         self.floats.copy_from(floats);
@@ -228,11 +232,8 @@ impl Flow {
         self.bytes.copy_from(&other.bytes);
     }
 
-    /// Holds what is in `other` behind what it holds already; `other` is scratch afterwards.
-    pub fn take(&mut self, other: &mut Self) {
-        if self.floats.is_empty() && self.bytes.is_empty() {
-            return std::mem::swap(self, other);
-        }
+    /// Holds a copy of `other` behind what it holds already.
+    pub fn extend(&mut self, other: &Self) {
         self.floats.extend(&other.floats);
         self.bytes.extend(&other.bytes);
     }
