@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::winograd::TILE_IN;
+use super::winograd::{Form, TILE_IN};
 use super::{Depthwise, PANEL, Planes, TapGradient, TapProduct, TapWeights, panels, scalar};
 
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
@@ -299,92 +299,70 @@ fn for_lanes(channels: usize, mut work: impl FnMut(usize, __mmask16)) {
 }
 
 #[target_feature(enable = "avx512f")]
-pub fn winograd_input(tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
-    let channels = planes[0].len();
-    assert!(tile.len() >= TILE_IN * channels && planes.iter().all(|plane| plane.len() == channels));
+pub fn winograd_input(tiles: &[f32], (channels, step): (usize, usize), planes: &mut [&mut [f32]; TILE_IN]) {
+    let count = planes[0].len() / channels;
+    assert!(count == 0 || tiles.len() >= ((count - 1) * step + TILE_IN) * channels);
+    assert!(planes.iter().all(|plane| plane.len() == count * channels));
     let planes = planes.each_mut().map(|plane| plane.as_mut_ptr());
-    for_lanes(channels, |first, mask| {
-        // SAFETY: the masked lanes of every row and plane lie within their slices, as asserted.
-        unsafe {
-            let d = |j: usize| _mm512_maskz_loadu_ps(mask, tile.as_ptr().add(j * channels + first));
-            let store = |i: usize, value: __m512| _mm512_mask_storeu_ps(planes[i].add(first), mask, value);
-            let [d0, d1, d2, d3, d4, d5] = [d(0), d(1), d(2), d(3), d(4), d(5)];
-            let four = _mm512_set1_ps(4.0);
-            let (even, odd) = (_mm512_fnmadd_ps(four, d2, d4), _mm512_fnmadd_ps(four, d1, d3));
-            store(1, _mm512_add_ps(even, odd));
-            store(2, _mm512_sub_ps(even, odd));
-            let (even, half_odd) = (_mm512_sub_ps(d4, d2), _mm512_sub_ps(d3, d1));
-            let odd = _mm512_add_ps(half_odd, half_odd);
-            store(3, _mm512_add_ps(even, odd));
-            store(4, _mm512_sub_ps(even, odd));
-            let five = _mm512_set1_ps(5.0);
-            store(0, _mm512_fmadd_ps(four, d0, _mm512_fnmadd_ps(five, d2, d4)));
-            store(5, _mm512_fmadd_ps(four, d1, _mm512_fnmadd_ps(five, d3, d5)));
-        }
-    });
-}
-
-/// The products of 16 channels in all planes, and their bias.
-///
-/// # Safety
-/// AVX-512F is there, and the masked lanes from `first` on lie within every slice.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn products_of(planes: &Planes<'_>, bias: &[f32], first: usize, mask: __mmask16) -> ([__m512; TILE_IN], __m512) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let load = |values: &[f32]| _mm512_maskz_loadu_ps(mask, values.as_ptr().add(first));
-        (planes.map(load), load(bias))
+    let [four, five] = [4.0, 5.0].map(|factor| _mm512_set1_ps(factor));
+    for tile in 0..count {
+        for_lanes(channels, |first, mask| {
+            // SAFETY: the masked lanes of every bin and plane lie within their slices, as asserted.
+            unsafe {
+                let bins = tiles.as_ptr().add(tile * step * channels + first);
+                let d = |j: usize| _mm512_maskz_loadu_ps(mask, bins.add(j * channels));
+                let at = tile * channels + first;
+                let store = |i: usize, value: __m512| _mm512_mask_storeu_ps(planes[i].add(at), mask, value);
+                let [d0, d1, d2, d3, d4, d5] = [d(0), d(1), d(2), d(3), d(4), d(5)];
+                let (even, odd) = (_mm512_fnmadd_ps(four, d2, d4), _mm512_fnmadd_ps(four, d1, d3));
+                store(1, _mm512_add_ps(even, odd));
+                store(2, _mm512_sub_ps(even, odd));
+                let (even, half_odd) = (_mm512_sub_ps(d4, d2), _mm512_sub_ps(d3, d1));
+                let odd = _mm512_add_ps(half_odd, half_odd);
+                store(3, _mm512_add_ps(even, odd));
+                store(4, _mm512_sub_ps(even, odd));
+                store(0, _mm512_fmadd_ps(four, d0, _mm512_fnmadd_ps(five, d2, d4)));
+                store(5, _mm512_fmadd_ps(four, d1, _mm512_fnmadd_ps(five, d3, d5)));
+            }
+        });
     }
 }
 
 #[target_feature(enable = "avx512f")]
-pub fn winograd_output(planes: &Planes<'_>, bias: &[f32], relu: bool, out: &mut [f32]) {
-    let channels = planes[0].len();
-    assert!(planes.iter().all(|plane| plane.len() == channels) && bias.len() >= channels);
-    let (bins, out) = (out.len() / channels, out.as_mut_ptr());
-    for_lanes(channels, |first, mask| {
-        // SAFETY: the masked lanes of every plane and of each of the `bins` lie within their slices, as asserted.
-        unsafe {
-            let ([m0, m1, m2, m3, m4, m5], bias) = products_of(planes, bias, first, mask);
-            let (sum12, difference12) = (_mm512_add_ps(m1, m2), _mm512_sub_ps(m1, m2));
-            let (sum34, difference34) = (_mm512_add_ps(m3, m4), _mm512_sub_ps(m3, m4));
-            let [two, four, eight] = [2.0, 4.0, 8.0].map(|factor| _mm512_set1_ps(factor));
-            let values = [
-                _mm512_add_ps(_mm512_add_ps(m0, sum12), sum34),
-                _mm512_fmadd_ps(two, difference34, difference12),
-                _mm512_fmadd_ps(four, sum34, sum12),
-                _mm512_add_ps(_mm512_fmadd_ps(eight, difference34, difference12), m5),
-            ];
-            for (bin, value) in values.into_iter().enumerate().take(bins) {
-                let value = finish(_mm512_add_ps(value, bias), relu);
-                _mm512_mask_storeu_ps(out.add(bin * channels + first), mask, value);
-            }
-        }
-    });
-}
-
-#[target_feature(enable = "avx512f")]
-pub fn winograd_pair(planes: &Planes<'_>, bias: &[f32], relu: bool, out: &mut [f32]) {
-    let channels = planes[0].len();
-    assert!(planes.iter().all(|plane| plane.len() == channels) && bias.len() >= channels);
-    assert!(out.len() >= 2 * channels);
+pub fn winograd_output(form: Form, planes: &Planes<'_>, bias: &[f32], relu: bool, out: &mut [f32]) {
+    let channels = bias.len();
+    let (bins, outputs) = (out.len() / channels, form.outputs());
+    let tiles = bins.div_ceil(outputs);
+    assert!(planes.iter().all(|plane| plane.len() >= tiles * channels));
     let out = out.as_mut_ptr();
-    for_lanes(channels, |first, mask| {
-        // SAFETY: the masked lanes of every plane and of both rows lie within their slices, as asserted.
-        unsafe {
-            let ([m0, m1, m2, m3, m4, m5], bias) = products_of(planes, bias, first, mask);
-            let even = _mm512_add_ps(_mm512_add_ps(m0, _mm512_add_ps(m1, m2)), _mm512_add_ps(m3, m4));
-            let two = _mm512_set1_ps(2.0);
-            let odd = _mm512_add_ps(_mm512_fmadd_ps(two, _mm512_sub_ps(m3, m4), _mm512_sub_ps(m1, m2)), m5);
-            _mm512_mask_storeu_ps(out.add(first), mask, finish(_mm512_add_ps(even, bias), relu));
-            _mm512_mask_storeu_ps(out.add(channels + first), mask, finish(_mm512_add_ps(odd, bias), relu));
-        }
-    });
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn finish(value: __m512, relu: bool) -> __m512 {
-    if relu { _mm512_max_ps(value, _mm512_setzero_ps()) } else { value }
+    let [zero, two, four, eight] = [0.0, 2.0, 4.0, 8.0].map(|factor| _mm512_set1_ps(factor));
+    for tile in 0..tiles {
+        for_lanes(channels, |first, mask| {
+            // SAFETY: the masked lanes of every plane, of the bias and of all `bins` lie within their slices, as asserted.
+            unsafe {
+                let load = |values: &[f32]| _mm512_maskz_loadu_ps(mask, values.as_ptr().add(tile * channels + first));
+                let bias = _mm512_maskz_loadu_ps(mask, bias.as_ptr().add(first));
+                let store = |bin: usize, value: __m512| {
+                    let value = _mm512_add_ps(value, bias);
+                    let value = if relu { _mm512_max_ps(value, zero) } else { value };
+                    _mm512_mask_storeu_ps(out.add((tile * outputs + bin) * channels + first), mask, value);
+                };
+                let [m0, m1, m2, m3, m4, m5] = planes.map(load);
+                let (sum12, difference12) = (_mm512_add_ps(m1, m2), _mm512_sub_ps(m1, m2));
+                let (sum34, difference34) = (_mm512_add_ps(m3, m4), _mm512_sub_ps(m3, m4));
+                let rest = bins - tile * outputs;
+                store(0, _mm512_add_ps(_mm512_add_ps(m0, sum12), sum34));
+                let second = _mm512_fmadd_ps(two, difference34, difference12);
+                if rest > 1 {
+                    store(1, if form == Form::Pair { _mm512_add_ps(second, m5) } else { second });
+                }
+                if form == Form::Four && rest > 2 {
+                    store(2, _mm512_fmadd_ps(four, sum34, sum12));
+                }
+                if form == Form::Four && rest > 3 {
+                    store(3, _mm512_add_ps(_mm512_fmadd_ps(eight, difference34, difference12), m5));
+                }
+            }
+        });
+    }
 }

@@ -22,9 +22,9 @@ pub use passes::{ChannelGradient, TileRow};
 pub use tap_gradient::TapGradient;
 pub use tap_product::{TapProduct, TapWeights};
 
-use winograd::TILE_IN;
+use winograd::{Form, TILE_IN};
 
-/// One tile in Winograd's domain: `channels` values of each plane.
+/// Tiles in Winograd's domain: `[tiles, channels]` of each plane.
 type Planes<'a> = [&'a [f32]; TILE_IN];
 
 /// `out[c] = bias[c] + Σ_tap input[offsets[tap] + c] · weights[tap · channels + c]`, `channels` being `out`'s length.
@@ -51,9 +51,8 @@ pub struct Kernels {
     tap_gradient: unsafe fn(&TapGradient<'_>, *mut f32),
     passes: passes::Table,
     depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
-    winograd_input: unsafe fn(&[f32], &mut [&mut [f32]; TILE_IN]),
-    winograd_output: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
-    winograd_pair: unsafe fn(&Planes<'_>, &[f32], bool, &mut [f32]),
+    winograd_input: unsafe fn(&[f32], (usize, usize), &mut [&mut [f32]; TILE_IN]),
+    winograd_output: unsafe fn(Form, &Planes<'_>, &[f32], bool, &mut [f32]),
     maximum: unsafe fn(&mut [f32], &[f32]),
     add: unsafe fn(&mut [f32], &[f32], bool),
     bytes: bytes::Table,
@@ -84,18 +83,13 @@ use compile_again;
 macro_rules! compile_transforms_again {
     ($features:literal) => {
         #[target_feature(enable = $features)]
-        pub fn winograd_input(tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
-            scalar::winograd_input::<true>(tile, planes);
+        pub fn winograd_input(tiles: &[f32], shape: (usize, usize), planes: &mut [&mut [f32]; TILE_IN]) {
+            scalar::winograd_input::<true>(tiles, shape, planes);
         }
 
         #[target_feature(enable = $features)]
-        pub fn winograd_output(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
-            scalar::winograd_output::<true>(planes, bias, relu, out);
-        }
-
-        #[target_feature(enable = $features)]
-        pub fn winograd_pair(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
-            scalar::winograd_pair::<true>(planes, bias, relu, out);
+        pub fn winograd_output(form: Form, planes: &Planes<'_>, bias: &[f32], relu: bool, out: &mut [f32]) {
+            scalar::winograd_output::<true>(form, planes, bias, relu, out);
         }
     };
 }
@@ -112,7 +106,6 @@ macro_rules! table {
             depthwise: $set::depthwise,
             winograd_input: $set::winograd_input,
             winograd_output: $set::winograd_output,
-            winograd_pair: $set::winograd_pair,
             maximum: $set::maximum,
             add: $set::add,
             bytes: $bytes,
@@ -132,7 +125,6 @@ impl Kernels {
             depthwise: scalar::depthwise::<false>,
             winograd_input: scalar::winograd_input::<false>,
             winograd_output: scalar::winograd_output::<false>,
-            winograd_pair: scalar::winograd_pair::<false>,
             maximum: scalar::maximum,
             add: scalar::add,
             bytes: bytes::SCALAR,
@@ -180,24 +172,25 @@ impl Kernels {
         unsafe { (self.depthwise)(convolution, out) }
     }
 
-    /// Winograd's input transform of one tile: `tile` is `[6, channels]`, `planes[i]` gets the `channels` values of row
-    /// `i` of `B^T d`.
-    pub fn winograd_input(&self, tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
+    /// Winograd's input transform: tile `t` are the [`TILE_IN`] bins of `channels` values from bin `t · step` of `tiles` on, and
+    /// `planes[i]`, `[tiles, channels]`, get row `i` of `B^T d`.
+    ///
+    /// # Panics
+    /// When the planes differ in length, or `tiles` is too short for them.
+    pub fn winograd_input(&self, tiles: &[f32], channels: usize, step: usize, planes: &mut [&mut [f32]; TILE_IN]) {
         // SAFETY: the table only holds kernels this processor can run; their slices are checked.
-        unsafe { (self.winograd_input)(tile, planes) }
+        unsafe { (self.winograd_input)(tiles, (channels, step), planes) }
     }
 
-    /// Winograd's output transform of one tile: `planes[i]` holds the `channels` products of plane `i`, `out` gets
-    /// `[bins ≤ 4, channels]`.
-    pub fn winograd_output(&self, planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
+    /// Winograd's output transform: `planes[i]`, `[tiles, channels]`, hold the products of plane `i`, `out`, `[bins, channels]`,
+    /// gets `bias`, `[channels]`, `+ A^T m`, and where `relu`, nothing negative. The last tile may have fewer bins than the
+    /// [`form`](Form) makes.
+    ///
+    /// # Panics
+    /// When a plane is too short.
+    pub fn winograd_output(&self, form: Form, planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
         // SAFETY: the table only holds kernels this processor can run; their slices are checked.
-        unsafe { (self.winograd_output)(planes, bias, relu, out) }
-    }
-
-    /// The output transform of F(2, 5): `out` gets `[2, channels]`.
-    pub fn winograd_pair(&self, planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
-        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
-        unsafe { (self.winograd_pair)(planes, bias, relu, out) }
+        unsafe { (self.winograd_output)(form, planes, bias, relu, out) }
     }
 
     /// Asks for `values` to be fetched into the second-level cache, where the processor knows how.

@@ -7,8 +7,8 @@
 use half::f16;
 
 use super::bytes::{ByteProduct, ByteSum, QUAD};
-use super::winograd::{OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
-use super::{Depthwise, PANEL, TapGradient, TapProduct, TapWeights};
+use super::winograd::{Form, OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
+use super::{Depthwise, PANEL, Planes, TapGradient, TapProduct, TapWeights};
 
 /// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
 #[inline(always)]
@@ -117,75 +117,70 @@ pub fn depthwise<const FMA: bool>(convolution: &Depthwise<'_>, out: &mut [f32]) 
     }
 }
 
-/// One tile of Winograd's input transform: `planes[i][c] = Σ_j B^T[i][j] · tile[j · channels + c]`, where `channels` is
-/// a plane's length.
+/// See [`super::Kernels::winograd_input`].
 #[inline(always)]
-pub fn winograd_input<const FMA: bool>(tile: &[f32], planes: &mut [&mut [f32]; TILE_IN]) {
-    let channels = planes[0].len();
-    let [p0, p1, p2, p3, p4, p5] = planes;
-    let bin = |j: usize| &tile[j * channels..][..channels];
-    let (d0, d1, d2, d3, d4, d5) = (bin(0), bin(1), bin(2), bin(3), bin(4), bin(5));
-    let (p0, p1, p2) = (&mut p0[..channels], &mut p1[..channels], &mut p2[..channels]);
-    let (p3, p4, p5) = (&mut p3[..channels], &mut p4[..channels], &mut p5[..channels]);
-    // What neighbouring rows of B^T share is computed once.
-    for c in 0..channels {
-        let even = multiply_add::<FMA>(-4.0, d2[c], d4[c]);
-        let odd = multiply_add::<FMA>(-4.0, d1[c], d3[c]);
-        p1[c] = even + odd;
-        p2[c] = even - odd;
-        let even = d4[c] - d2[c];
-        let odd = 2.0 * (d3[c] - d1[c]);
-        p3[c] = even + odd;
-        p4[c] = even - odd;
-        p0[c] = multiply_add::<FMA>(4.0, d0[c], multiply_add::<FMA>(-5.0, d2[c], d4[c]));
-        p5[c] = multiply_add::<FMA>(4.0, d1[c], multiply_add::<FMA>(-5.0, d3[c], d5[c]));
+pub fn winograd_input<const FMA: bool>(
+    tiles: &[f32],
+    (channels, step): (usize, usize),
+    planes: &mut [&mut [f32]; TILE_IN],
+) {
+    for tile in 0..planes[0].len() / channels {
+        let bins = &tiles[tile * step * channels..];
+        let bin = |j: usize| &bins[j * channels..][..channels];
+        let [d0, d1, d2, d3, d4, d5] = std::array::from_fn(bin);
+        let [p0, p1, p2, p3, p4, p5] = planes.each_mut().map(|plane| &mut plane[tile * channels..][..channels]);
+        // What neighbouring rows of B^T share is computed once.
+        for c in 0..channels {
+            let even = multiply_add::<FMA>(-4.0, d2[c], d4[c]);
+            let odd = multiply_add::<FMA>(-4.0, d1[c], d3[c]);
+            p1[c] = even + odd;
+            p2[c] = even - odd;
+            let even = d4[c] - d2[c];
+            let odd = 2.0 * (d3[c] - d1[c]);
+            p3[c] = even + odd;
+            p4[c] = even - odd;
+            p0[c] = multiply_add::<FMA>(4.0, d0[c], multiply_add::<FMA>(-5.0, d2[c], d4[c]));
+            p5[c] = multiply_add::<FMA>(4.0, d1[c], multiply_add::<FMA>(-5.0, d3[c], d5[c]));
+        }
     }
 }
 
-/// One tile of Winograd's output transform: `out[i · channels + c] = bias[c] + Σ_j A^T[i][j] · planes[j][c]` for the
-/// bins that `out` holds, at most [`TILE_OUT`].
+/// See [`super::Kernels::winograd_output`].
 #[inline(always)]
-pub fn winograd_output<const FMA: bool>(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
-    let channels = planes[0].len();
-    let [m0, m1, m2, m3, m4, m5] = planes.map(|plane| &plane[..channels]);
-    let bias = &bias[..channels];
-    let bins = out.len() / channels;
+pub fn winograd_output<const FMA: bool>(form: Form, planes: &Planes<'_>, bias: &[f32], relu: bool, out: &mut [f32]) {
+    let channels = bias.len();
     let finish = |value: f32| if relu { value.max(0.0) } else { value };
-    if bins == TILE_OUT {
-        let (y0, rest) = out.split_at_mut(channels);
-        let (y1, rest) = rest.split_at_mut(channels);
-        let (y2, y3) = rest.split_at_mut(channels);
-        let y3 = &mut y3[..channels];
-        for c in 0..channels {
-            let (sum12, difference12) = (m1[c] + m2[c], m1[c] - m2[c]);
-            let (sum34, difference34) = (m3[c] + m4[c], m3[c] - m4[c]);
-            y0[c] = finish(m0[c] + sum12 + sum34 + bias[c]);
-            y1[c] = finish(multiply_add::<FMA>(2.0, difference34, difference12) + bias[c]);
-            y2[c] = finish(multiply_add::<FMA>(4.0, sum34, sum12) + bias[c]);
-            y3[c] = finish(multiply_add::<FMA>(8.0, difference34, difference12) + m5[c] + bias[c]);
-        }
-    } else {
-        for (row, out) in OUTPUT_TRANSFORM.iter().zip(out.chunks_exact_mut(channels)) {
+    for (tile, out) in out.chunks_mut(form.outputs() * channels).enumerate() {
+        let [m0, m1, m2, m3, m4, m5] = planes.map(|plane| &plane[tile * channels..][..channels]);
+        let bins = out.len() / channels;
+        if form == Form::Pair {
+            let (y0, y1) = out.split_at_mut(channels);
+            let y1 = &mut y1[..channels];
             for c in 0..channels {
-                let value = [m0, m1, m2, m3, m4, m5].iter().zip(row).fold(0.0, |sum, (m, a)| sum + a * m[c]);
-                out[c] = finish(value + bias[c]);
+                y0[c] = finish(m0[c] + (m1[c] + m2[c]) + (m3[c] + m4[c]) + bias[c]);
+                y1[c] = finish(multiply_add::<FMA>(2.0, m3[c] - m4[c], m1[c] - m2[c]) + m5[c] + bias[c]);
+            }
+        } else if bins == TILE_OUT {
+            let (y0, rest) = out.split_at_mut(channels);
+            let (y1, rest) = rest.split_at_mut(channels);
+            let (y2, y3) = rest.split_at_mut(channels);
+            let y3 = &mut y3[..channels];
+            for c in 0..channels {
+                let (sum12, difference12) = (m1[c] + m2[c], m1[c] - m2[c]);
+                let (sum34, difference34) = (m3[c] + m4[c], m3[c] - m4[c]);
+                y0[c] = finish(m0[c] + sum12 + sum34 + bias[c]);
+                y1[c] = finish(multiply_add::<FMA>(2.0, difference34, difference12) + bias[c]);
+                y2[c] = finish(multiply_add::<FMA>(4.0, sum34, sum12) + bias[c]);
+                y3[c] = finish(multiply_add::<FMA>(8.0, difference34, difference12) + m5[c] + bias[c]);
+            }
+        } else {
+            for (row, out) in OUTPUT_TRANSFORM.iter().zip(out.chunks_exact_mut(channels)) {
+                for c in 0..channels {
+                    let value = [m0, m1, m2, m3, m4, m5].iter().zip(row).fold(0.0, |sum, (m, a)| sum + a * m[c]);
+                    out[c] = finish(value + bias[c]);
+                }
             }
         }
-    }
-}
-
-/// The same of F(2, 5): `out` holds two rows of `channels` values.
-#[inline(always)]
-pub fn winograd_pair<const FMA: bool>(planes: &[&[f32]; TILE_IN], bias: &[f32], relu: bool, out: &mut [f32]) {
-    let channels = planes[0].len();
-    let [m0, m1, m2, m3, m4, m5] = planes.map(|plane| &plane[..channels]);
-    let bias = &bias[..channels];
-    let finish = |value: f32| if relu { value.max(0.0) } else { value };
-    let (y0, y1) = out.split_at_mut(channels);
-    let y1 = &mut y1[..channels];
-    for c in 0..channels {
-        y0[c] = finish(m0[c] + (m1[c] + m2[c]) + (m3[c] + m4[c]) + bias[c]);
-        y1[c] = finish(multiply_add::<FMA>(2.0, m3[c] - m4[c], m1[c] - m2[c]) + m5[c] + bias[c]);
     }
 }
 

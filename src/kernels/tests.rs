@@ -120,32 +120,41 @@ proptest! {
     }
 
     #[test]
-    fn winograd_transforms_equal_their_matrices(channels in 1usize..70, bins in 1usize..=4, relu: bool) {
-        let (tile, bias) = (noise(TILE_IN * channels, 9), noise(channels, 10));
+    fn winograd_transforms_equal_their_matrices(
+        channels in 1usize..70,
+        tiles in 1usize..4,
+        step in 1usize..6,
+        short in 0usize..4,
+        pair: bool,
+        relu: bool,
+    ) {
+        let bins = noise(((tiles - 1) * step + TILE_IN) * channels, 9);
+        let (products, bias) = (noise(TILE_IN * tiles * channels, 11), noise(channels, 10));
+        let (form, transform) = match pair {
+            true => (winograd::Form::Pair, &winograd::PAIR_TRANSFORM[..]),
+            false => (winograd::Form::Four, &winograd::OUTPUT_TRANSFORM[..]),
+        };
+        let short = if pair { 0 } else { short };
         for kernels in Kernels::available() {
-            let mut values = vec![f32::NAN; TILE_IN * channels];
-            let mut rest = values.chunks_exact_mut(channels);
+            let mut values = vec![f32::NAN; TILE_IN * tiles * channels];
+            let mut rest = values.chunks_exact_mut(tiles * channels);
             let mut planes = std::array::from_fn(|_| rest.next().expect("six planes"));
-            kernels.winograd_input(&tile, &mut planes);
-            for (i, row) in winograd::INPUT_TRANSFORM.iter().enumerate() {
-                for c in 0..channels {
-                    let wanted: f32 = row.iter().enumerate().map(|(j, b)| b * tile[j * channels + c]).sum();
-                    assert_close(kernels.name(), &[values[i * channels + c]], &[wanted], 20.0);
-                }
+            kernels.winograd_input(&bins, channels, step, &mut planes);
+            for (index, &value) in values.iter().enumerate() {
+                let (c, tile, plane) = (index % channels, index / channels % tiles, index / channels / tiles);
+                let bin = |j: usize| bins[(tile * step + j) * channels + c];
+                let wanted: f32 = winograd::INPUT_TRANSFORM[plane].iter().enumerate().map(|(j, b)| b * bin(j)).sum();
+                assert_close(kernels.name(), &[value], &[wanted], 20.0);
             }
-            let planes = std::array::from_fn(|i| &tile[i * channels..][..channels]);
-            let mut out = vec![f32::NAN; bins * channels];
-            kernels.winograd_output(&planes, &bias, relu, &mut out);
-            let mut pair = vec![f32::NAN; 2 * channels];
-            kernels.winograd_pair(&planes, &bias, relu, &mut pair);
-            let rows = |transform: &'static [[f32; TILE_IN]], made| transform.iter().zip(made);
-            let four = rows(&winograd::OUTPUT_TRANSFORM, out.chunks(channels));
-            for (row, made) in four.chain(rows(&winograd::PAIR_TRANSFORM, pair.chunks(channels))) {
-                for c in 0..channels {
-                    let sum: f32 = row.iter().enumerate().map(|(j, a)| a * tile[j * channels + c]).sum();
-                    let wanted = if relu { (sum + bias[c]).max(0.0) } else { sum + bias[c] };
-                    assert_close(kernels.name(), &[made[c]], &[wanted], 30.0);
-                }
+            let planes = std::array::from_fn(|plane| &products[plane * tiles * channels..][..tiles * channels]);
+            let mut out = vec![f32::NAN; (tiles * form.outputs() - short) * channels];
+            kernels.winograd_output(form, &planes, &bias, relu, &mut out);
+            for (index, &value) in out.iter().enumerate() {
+                let (c, bin) = (index % channels, index / channels);
+                let at = bin / form.outputs() * channels + c;
+                let row = transform[bin % form.outputs()];
+                let sum = bias[c] + planes.iter().zip(row).map(|(plane, a)| a * plane[at]).sum::<f32>();
+                assert_close(kernels.name(), &[value], &[if relu { sum.max(0.0) } else { sum }], 30.0);
             }
         }
     }

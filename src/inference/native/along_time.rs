@@ -120,11 +120,8 @@ impl AlongTime {
         let (transformed, products) = at_least(scratch, needed).split_at_mut(TILE_IN * plane);
         let mut inputs = parts(transformed, plane);
         for (index, start) in self.groups.iter().enumerate() {
-            for tile in 0..count {
-                let at = index * group + tile * row;
-                let rows = &rows[(outputs * tile + start) * row..][..TILE_IN * row];
-                kernels.winograd_input(rows, &mut inputs.each_mut().map(|plane| &mut plane[at..at + row]));
-            }
+            let mut inputs = inputs.each_mut().map(|plane| &mut plane[index * group..][..group]);
+            kernels.winograd_input(&rows[start * row..], row, outputs, &mut inputs);
         }
         let offsets: Vec<usize> = (0..self.groups.len()).map(|index| index * group).collect();
         let mut products = parts(products, count * width);
@@ -143,13 +140,7 @@ impl AlongTime {
             };
             kernels.tap_product(&product, made);
         }
-        for (tile, rows) in made.chunks_exact_mut(outputs * width).enumerate() {
-            let planes = products.each_ref().map(|plane| &plane[tile * width..][..width]);
-            match self.form {
-                Form::Four => kernels.winograd_output(&planes, bias, relu, rows),
-                Form::Pair => kernels.winograd_pair(&planes, bias, relu, rows),
-            }
-        }
+        kernels.winograd_output(self.form, &products.each_ref().map(|plane| &**plane), &bias[..width], relu, made);
     }
 }
 

@@ -8,7 +8,7 @@ use super::along_time::{AlongTime, TimeTiles, at_least, parts};
 use super::convolution::Compiled;
 use super::pipeline::Tools;
 use super::window::{RowWindow, RowWindowSettings, Rows};
-use crate::kernels::winograd::{TAPS, TILE_IN, TILE_OUT, transform_filter};
+use crate::kernels::winograd::{Form, TAPS, TILE_IN, TILE_OUT, transform_filter};
 use crate::kernels::{Aligned, Kernels, TapProduct, TapWeights, pack_taps};
 use crate::network::FrameShape;
 
@@ -16,6 +16,9 @@ use crate::network::FrameShape;
 const BLOCK_TILES: usize = 24;
 /// The same where four rows are one tile.
 const BLOCK_TIME_TILES: usize = 40;
+
+/// Input channels from which on tiles of four rows pay: with fewer, transforms take longer than the products they save.
+const FEWEST_CHANNELS: usize = 64;
 
 pub struct Winograd {
     window: RowWindowSettings,
@@ -79,7 +82,7 @@ impl Winograd {
             times,
             dilation: settings.dilation[0],
             planes,
-            along_time: (along_time && AlongTime::suits(settings))
+            along_time: (along_time && input.channels >= FEWEST_CHANNELS && AlongTime::suits(settings))
                 .then(|| AlongTime::new(TILE_IN, times, input.channels)),
             bias: convolution.bias,
             zeros: vec![0.0; tiles * output.channels],
@@ -125,27 +128,28 @@ impl Winograd {
             plane.space(rows.len() / width, room)
         });
         // Tiles at the edges of a row reach into the padding.
+        let end = (self.input.frequency + self.low).saturating_sub(TILE_IN - TILE_OUT) / TILE_OUT;
+        let inner = self.low.div_ceil(TILE_OUT)..end.min(self.tiles);
         let mut edge = vec![0.0; TILE_IN * channels];
         for (index, row) in rows.chunks_exact(width).enumerate() {
-            for tile in 0..self.tiles {
+            let at = |tile: usize| (index * self.tiles + tile) * channels;
+            if !inner.is_empty() {
+                let mut planes = space.each_mut().map(|plane| &mut plane[at(inner.start)..at(inner.end)]);
+                let bins = &row[(inner.start * TILE_OUT - self.low) * channels..];
+                kernels.winograd_input(bins, channels, TILE_OUT, &mut planes);
+            }
+            for tile in (0..self.tiles).filter(|tile| !inner.contains(tile)) {
                 let first = (tile * TILE_OUT) as isize - self.low as isize;
-                let inside = first >= 0 && first as usize + TILE_IN <= self.input.frequency;
-                let bins = if inside {
-                    &row[first as usize * channels..][..TILE_IN * channels]
-                } else {
-                    for (bin, edge) in (first..).zip(edge.chunks_exact_mut(channels)) {
-                        match usize::try_from(bin) {
-                            Ok(bin) if bin < self.input.frequency => {
-                                edge.copy_from_slice(&row[bin * channels..][..channels])
-                            }
-                            _ => edge.fill(0.0),
+                for (bin, edge) in (first..).zip(edge.chunks_exact_mut(channels)) {
+                    match usize::try_from(bin) {
+                        Ok(bin) if bin < self.input.frequency => {
+                            edge.copy_from_slice(&row[bin * channels..][..channels])
                         }
+                        _ => edge.fill(0.0),
                     }
-                    &edge
-                };
-                let at = (index * self.tiles + tile) * channels;
-                let mut planes = space.each_mut().map(|plane| &mut plane[at..at + channels]);
-                kernels.winograd_input(bins, &mut planes);
+                }
+                let mut planes = space.each_mut().map(|plane| &mut plane[at(tile)..at(tile + 1)]);
+                kernels.winograd_input(&edge, channels, TILE_OUT, &mut planes);
             }
         }
     }
@@ -186,12 +190,10 @@ impl Winograd {
             };
             kernels.tap_product(&product, products);
         }
-        for (index, row) in made.chunks_exact_mut(width).enumerate() {
-            for (tile, bins) in row.chunks_mut(TILE_OUT * channels).enumerate() {
-                let at = (index * self.tiles + tile) * channels;
-                let planes = products.each_ref().map(|plane| &plane[at..at + channels]);
-                kernels.winograd_output(&planes, &self.bias, self.relu, bins);
-            }
+        let row = self.tiles * channels;
+        for (index, made) in made.chunks_exact_mut(width).enumerate() {
+            let planes = products.each_ref().map(|plane| &plane[index * row..][..row]);
+            kernels.winograd_output(Form::Four, &planes, &self.bias, self.relu, made);
         }
     }
 }
