@@ -22,6 +22,7 @@ struct Chunk {
     /// The part that starts from the bias instead of from what earlier parts stored.
     first: bool,
     last: bool,
+    next: usize,
 }
 
 /// # Safety
@@ -53,12 +54,13 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
                     depth: (k, depth_end),
                     first: tap == 0 && k == 0,
                     last: taps_end == taps && depth_end == product.depth,
+                    next: if depth_end == product.depth { taps_end * product.depth } else { tap * product.depth + depth_end },
                 };
                 let mut position = 0;
                 for pass in 0..passes {
                     let count = (product.positions - position).div_ceil(passes - pass);
                     // SAFETY: positions, panels and chunk stay within what `product` describes.
-                    unsafe { pass_of(product, out, chunk, (panel, width), (position, count)) };
+                    unsafe { pass_of(product, out, chunk, (panel, width), (position, count), pass) };
                     position += count;
                 }
             }
@@ -74,12 +76,13 @@ unsafe fn pass_of(
     chunk: Chunk,
     (panel, width): (usize, usize),
     (position, count): (usize, usize),
+    pass: usize,
 ) {
     macro_rules! choose {
         ($weights:expr, $width:literal: $($count:literal)*) => {
             match count {
                 // SAFETY: as the caller promises.
-                $($count => unsafe { micro::<$count, $width, _>(product, $weights, out, chunk, panel, position) },)*
+                $($count => unsafe { micro::<$count, $width, _>(product, $weights, out, chunk, panel, (position, pass)) },)*
                 _ => unreachable!("more positions than registers"),
             }
         };
@@ -124,7 +127,7 @@ unsafe fn micro<const M: usize, const N: usize, W: Weight>(
     out: *mut f32,
     chunk: Chunk,
     panel: usize,
-    position: usize,
+    (position, pass): (usize, usize),
 ) {
     // SAFETY: every pointer below stays within the slices of `product` and `out`, as the caller promises.
     unsafe {
@@ -153,6 +156,10 @@ unsafe fn micro<const M: usize, const N: usize, W: Weight>(
         let (first, last) = chunk.depth;
         let panel_len = product.offsets.len() * product.depth * PANEL;
         let panel_weights = weights.as_ptr().add(panel * panel_len);
+        let mut next = panel_weights.wrapping_add(chunk.next * PANEL + pass.wrapping_sub(1).wrapping_mul(panel_len));
+        if chunk.last {
+            next = next.wrapping_add((N - 1) * panel_len);
+        }
         for tap in chunk.taps.0..chunk.taps.1 {
             let offset = *product.offsets.get_unchecked(tap);
             let mut input = product.input.as_ptr().add(offset + position * step + first);
@@ -162,7 +169,13 @@ unsafe fn micro<const M: usize, const N: usize, W: Weight>(
                 for (n, w) in w.iter_mut().enumerate() {
                     let weights = weights.add(n * panel_len);
                     *w = W::load(weights);
-                    _mm_prefetch::<_MM_HINT_T0>(weights.cast::<f32>().wrapping_add(PREFETCH * PANEL).cast());
+                    if pass == 0 {
+                        _mm_prefetch::<_MM_HINT_T0>(weights.cast::<f32>().wrapping_add(PREFETCH * PANEL).cast());
+                    }
+                }
+                if pass > 0 && pass <= N {
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    next = next.wrapping_add(PANEL);
                 }
                 for (m, row) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_ps(*input.add(m * step));

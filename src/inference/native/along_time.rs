@@ -27,7 +27,7 @@ pub struct AlongTime {
     depth: usize,
     /// For each set of filters `[panel][group][depth][PANEL]` of each plane, made when first needed: a live stream does
     /// without.
-    planes: Vec<OnceLock<[Aligned; TILE_IN]>>,
+    planes: Vec<OnceLock<Aligned>>,
 }
 
 /// Rows to convolve.
@@ -72,7 +72,7 @@ impl AlongTime {
         if few { 0 } else { tiles * self.form.outputs() }
     }
 
-    fn planes(&self, set: usize, weights: TapWeights<'_>) -> &[Aligned; TILE_IN] {
+    fn planes(&self, set: usize, weights: TapWeights<'_>) -> &[f32] {
         self.planes[set].get_or_init(|| {
             let tap_len = self.depth * PANEL;
             let floats;
@@ -87,8 +87,9 @@ impl AlongTime {
                     &floats
                 }
             };
-            std::array::from_fn(|plane| {
-                let mut transformed = Aligned::zeros(weights.len() / self.taps * self.groups.len());
+            let plane_len = weights.len() / self.taps * self.groups.len();
+            let mut planes = Aligned::zeros(TILE_IN * plane_len);
+            for (plane, transformed) in planes.chunks_exact_mut(plane_len).enumerate() {
                 let panels = transformed.chunks_exact_mut(self.groups.len() * tap_len);
                 for (panel, weights) in panels.zip(weights.chunks_exact(self.taps * tap_len)) {
                     let mut fresh = 0;
@@ -102,8 +103,8 @@ impl AlongTime {
                         fresh = start + self.form.taps();
                     }
                 }
-                transformed
-            })
+            }
+            planes
         })
     }
 
@@ -125,7 +126,7 @@ impl AlongTime {
         }
         let offsets: Vec<usize> = (0..self.groups.len()).map(|index| index * group).collect();
         let mut products = parts(products, count * width);
-        for ((input, weights), made) in inputs.iter().zip(planes).zip(&mut products) {
+        for ((input, weights), made) in inputs.iter().zip(planes.chunks_exact(planes.len() / TILE_IN)).zip(&mut products) {
             let product = TapProduct {
                 input,
                 offsets: &offsets,

@@ -15,7 +15,7 @@ use crate::network::FrameShape;
 /// Tiles whose products are made before their outputs: enough to use the weights well, few enough to stay in the cache.
 const BLOCK_TILES: usize = 24;
 /// The same where four rows are one tile.
-const BLOCK_TIME_TILES: usize = 40;
+const BLOCK_TIME_TILES: usize = 60;
 
 /// Input channels from which on tiles of four rows pay: with fewer, transforms take longer than the products they save.
 const FEWEST_CHANNELS: usize = 64;
@@ -105,7 +105,8 @@ impl Winograd {
         let planes = room.each_ref().map(|room| &room[..]);
         let many = self.along_time.as_ref().map_or(0, |along_time| along_time.share(outputs, self.tiles));
         let (rows, few) = made.split_at_mut(many * width);
-        let block = TILE_OUT * (BLOCK_TIME_TILES / self.tiles).max(1);
+        let blocks = (many / TILE_OUT * self.tiles).div_ceil(BLOCK_TIME_TILES).max(1);
+        let block = TILE_OUT * (many / TILE_OUT).div_ceil(blocks).max(1);
         for (index, made) in rows.chunks_mut(block * width).enumerate() {
             self.rows(&planes, index * block, true, made, tools);
         }
