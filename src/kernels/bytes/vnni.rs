@@ -124,10 +124,10 @@ unsafe fn micro<const M: usize, const N: usize>(
                 };
                 let least = if product.relu { 0.0 } else { -f32::from(zero) };
                 let value = _mm512_max_ps(value, _mm512_set1_ps(least));
-                let value = _mm512_min_ps(value, _mm512_set1_ps(255.0 - f32::from(zero)));
                 let steps = _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value);
                 let bytes = _mm512_add_epi32(steps, _mm512_set1_epi32(i32::from(zero)));
-                _mm512_mask_cvtepi32_storeu_epi8(out.add(at).cast(), mask, bytes);
+                // What is too great, even for 32 bits, counts as unsigned and ends as 255.
+                _mm512_mask_cvtusepi32_storeu_epi8(out.add(at).cast(), mask, bytes);
             }
         }
     }
