@@ -7,6 +7,9 @@ use super::{ByteProduct, PANEL, QUAD, panels};
 /// How far ahead weights are fetched, in quads.
 const PREFETCH: usize = 40;
 
+/// Lines of weights that stay in the first-level cache from one pass to the next, and need not be fetched again.
+const KEPT_LINES: usize = 640;
+
 /// # Safety
 /// AVX-512F and VNNI are there, and every access that [`ByteProduct`] describes lies within its slices and `out`, which
 /// holds bytes where `to_bytes` is given and f32 elsewhere.
@@ -19,16 +22,17 @@ pub unsafe fn byte_product(product: &ByteProduct<'_>, to_bytes: Option<u8>, out:
         // which come from the second-level cache.
         let (width, most) = match all - panel {
             1 => (1, 14),
-            2 | 3 => (2, 13),
-            _ if product.positions > 6 => (2, 13),
+            2 | 3 => (2, 14),
+            _ if product.positions > 6 => (2, 14),
             _ => (4, 6),
         };
         let passes = product.positions.div_ceil(most);
+        let kept = width * product.offsets.len() * product.depth.div_ceil(QUAD) <= KEPT_LINES;
         let mut position = 0;
         for pass in 0..passes {
             let count = (product.positions - position).div_ceil(passes - pass);
             // SAFETY: positions and panels stay within what `product` describes.
-            unsafe { pass_of(product, to_bytes, out, (panel, width), (position, count)) };
+            unsafe { pass_of(product, to_bytes, out, (panel, width), (position, count), pass == 0 || !kept) };
             position += count;
         }
         panel += width;
@@ -42,19 +46,20 @@ unsafe fn pass_of(
     out: *mut u8,
     (panel, width): (usize, usize),
     (position, count): (usize, usize),
+    fetch: bool,
 ) {
     macro_rules! choose {
         ($width:literal: $($count:literal)*) => {
             match count {
                 // SAFETY: as the caller promises.
-                $($count => unsafe { micro::<$count, $width>(product, to_bytes, out, panel, position) },)*
+                $($count => unsafe { micro::<$count, $width>(product, to_bytes, out, panel, position, fetch) },)*
                 _ => unreachable!("more positions than registers"),
             }
         };
     }
     match width {
         4 => choose!(4: 1 2 3 4 5 6),
-        2 => choose!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13),
+        2 => choose!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         _ => choose!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     }
 }
@@ -67,6 +72,7 @@ unsafe fn micro<const M: usize, const N: usize>(
     out: *mut u8,
     panel: usize,
     position: usize,
+    fetch: bool,
 ) {
     // SAFETY: every pointer below stays within the slices of `product` and `out`, as the caller promises.
     unsafe {
@@ -88,7 +94,9 @@ unsafe fn micro<const M: usize, const N: usize>(
                 for (n, w) in w.iter_mut().enumerate() {
                     let weights = weights.add(n * panel_len);
                     *w = _mm512_load_si512(weights.cast());
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH).cast());
+                    if fetch {
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH).cast());
+                    }
                 }
                 for (m, row) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_epi32(input.add(m * step).cast::<i32>().read_unaligned());
