@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::winograd::{Form, TILE_IN};
-use super::{Depthwise, PANEL, Planes, TapGradient, TapProduct, TapWeights, panels, scalar};
+use super::{Depthwise, MaxPool, PANEL, Planes, TapGradient, TapProduct, TapWeights, panels, scalar};
 
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
@@ -54,7 +54,11 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
                     depth: (k, depth_end),
                     first: tap == 0 && k == 0,
                     last: taps_end == taps && depth_end == product.depth,
-                    next: if depth_end == product.depth { taps_end * product.depth } else { tap * product.depth + depth_end },
+                    next: if depth_end == product.depth {
+                        taps_end * product.depth
+                    } else {
+                        tap * product.depth + depth_end
+                    },
                 };
                 let mut position = 0;
                 for pass in 0..passes {
@@ -375,6 +379,24 @@ pub fn winograd_output(form: Form, planes: &Planes<'_>, bias: &[f32], relu: bool
                 if form == Form::Four && rest > 3 {
                     store(3, _mm512_add_ps(_mm512_fmadd_ps(eight, difference34, difference12), m5));
                 }
+            }
+        });
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+pub fn max_pool(pool: &MaxPool<'_>, out: &mut [f32]) {
+    pool.check(out.len());
+    let MaxPool { input, row, rows, channels, step, taps } = *pool;
+    for (bin, out) in out.chunks_exact_mut(channels).enumerate() {
+        for_lanes(channels, |first, mask| {
+            // SAFETY: the masked lanes of every bin under a window lie within the input, as checked, and within `out`.
+            unsafe {
+                let input = input.as_ptr().add(bin * step * channels + first);
+                let load =
+                    |index: usize| _mm512_maskz_loadu_ps(mask, input.add(index / taps * row + index % taps * channels));
+                let greatest = (1..rows * taps).fold(load(0), |value, index| _mm512_max_ps(load(index), value));
+                _mm512_mask_storeu_ps(out.as_mut_ptr().add(first), mask, greatest);
             }
         });
     }

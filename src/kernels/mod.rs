@@ -42,6 +42,35 @@ pub struct Depthwise<'a> {
     pub relu: bool,
 }
 
+/// One row of a max pool, `[bins, channels]`: `out[b · channels + c]` is the greatest of
+/// `input[t · row + (b · step + k) · channels + c]` for `t` below `rows` and `k` below `taps`.
+#[derive(Clone, Copy)]
+pub struct MaxPool<'a, T = f32> {
+    /// The input values.
+    pub input: &'a [T],
+    /// Distance between the rows under the window.
+    pub row: usize,
+    /// Rows under the window.
+    pub rows: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Bins from one window to the next.
+    pub step: usize,
+    /// Bins under the window.
+    pub taps: usize,
+}
+
+impl<T> MaxPool<'_, T> {
+    /// Panics unless every read for so many values lies within the input.
+    #[cfg(target_arch = "x86_64")]
+    fn check(&self, out: usize) {
+        assert!(self.rows > 0 && self.taps > 0, "a window of nothing");
+        let last = (out / self.channels).saturating_sub(1);
+        let reach = (self.rows - 1) * self.row + (last * self.step + self.taps) * self.channels;
+        assert!(out == 0 || reach <= self.input.len(), "input too short");
+    }
+}
+
 /// One instruction set's spelling of every kernel.
 #[derive(Clone, Copy)]
 pub struct Kernels {
@@ -54,6 +83,7 @@ pub struct Kernels {
     winograd_input: unsafe fn(&[f32], (usize, usize), &mut [&mut [f32]; TILE_IN]),
     winograd_output: unsafe fn(Form, &Planes<'_>, &[f32], bool, &mut [f32]),
     maximum: unsafe fn(&mut [f32], &[f32]),
+    max_pool: unsafe fn(&MaxPool<'_>, &mut [f32]),
     add: unsafe fn(&mut [f32], &[f32], bool),
     bytes: bytes::Table,
 }
@@ -79,9 +109,14 @@ macro_rules! compile_again {
 }
 use compile_again;
 
-/// The same for the transforms.
+/// The same for what a compiler cannot be brought to do well with every instruction set.
 macro_rules! compile_transforms_again {
     ($features:literal) => {
+        #[target_feature(enable = $features)]
+        pub fn max_pool(pool: &MaxPool<'_>, out: &mut [f32]) {
+            scalar::max_pool(pool, out);
+        }
+
         #[target_feature(enable = $features)]
         pub fn winograd_input(tiles: &[f32], shape: (usize, usize), planes: &mut [&mut [f32]; TILE_IN]) {
             scalar::winograd_input::<true>(tiles, shape, planes);
@@ -107,6 +142,7 @@ macro_rules! table {
             winograd_input: $set::winograd_input,
             winograd_output: $set::winograd_output,
             maximum: $set::maximum,
+            max_pool: $set::max_pool,
             add: $set::add,
             bytes: $bytes,
         }
@@ -126,6 +162,7 @@ impl Kernels {
             winograd_input: scalar::winograd_input::<false>,
             winograd_output: scalar::winograd_output::<false>,
             maximum: scalar::maximum,
+            max_pool: scalar::max_pool,
             add: scalar::add,
             bytes: bytes::SCALAR,
         }
@@ -207,6 +244,15 @@ impl Kernels {
     pub fn maximum(&self, values: &mut [f32], others: &[f32]) {
         // SAFETY: the table only holds kernels this processor can run; their slices are checked.
         unsafe { (self.maximum)(values, others) }
+    }
+
+    /// See [`MaxPool`].
+    ///
+    /// # Panics
+    /// When the input is too short for what the pool reads.
+    pub fn max_pool(&self, pool: &MaxPool<'_>, out: &mut [f32]) {
+        // SAFETY: the table only holds kernels this processor can run; their slices are checked.
+        unsafe { (self.max_pool)(pool, out) }
     }
 
     /// `values[i] += others[i]`, then negative values become 0 if `relu`.

@@ -8,7 +8,7 @@ use half::f16;
 
 use super::bytes::{ByteProduct, ByteSum, QUAD};
 use super::winograd::{Form, OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
-use super::{Depthwise, PANEL, Planes, TapGradient, TapProduct, TapWeights};
+use super::{Depthwise, MaxPool, PANEL, Planes, TapGradient, TapProduct, TapWeights};
 
 /// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
 #[inline(always)]
@@ -184,6 +184,21 @@ pub fn winograd_output<const FMA: bool>(form: Form, planes: &Planes<'_>, bias: &
     }
 }
 
+/// See [`MaxPool`].
+#[inline(always)]
+pub fn max_pool<T: Copy + PartialOrd>(pool: &MaxPool<'_, T>, out: &mut [T]) {
+    let MaxPool { input, row, rows, channels, step, taps } = *pool;
+    for (bin, out) in out.chunks_exact_mut(channels).enumerate() {
+        out.copy_from_slice(&input[bin * step * channels..][..channels]);
+        for index in 1..rows * taps {
+            let others = &input[index / taps * row + (bin * step + index % taps) * channels..][..channels];
+            for (value, &other) in out.iter_mut().zip(others) {
+                *value = if other > *value { other } else { *value };
+            }
+        }
+    }
+}
+
 /// `values[i] = max(values[i], others[i])`.
 #[inline(always)]
 pub fn maximum(values: &mut [f32], others: &[f32]) {
@@ -278,13 +293,5 @@ pub fn add_bytes(sum: &ByteSum, a: &[u8], b: &[u8], out: &mut [u8]) {
         let a = scale_a * (i32::from(a) - zero_a) as f32;
         let b = scale_b * (i32::from(b) - zero_b) as f32;
         *out = byte(a + b, sum.zero, sum.relu);
-    }
-}
-
-/// `bytes[i] = max(bytes[i], others[i])`.
-#[inline(always)]
-pub fn maximum_bytes(bytes: &mut [u8], others: &[u8]) {
-    for (byte, &other) in bytes.iter_mut().zip(others) {
-        *byte = (*byte).max(other);
     }
 }

@@ -120,6 +120,30 @@ proptest! {
     }
 
     #[test]
+    fn max_pool_keeps_the_greatest_under_each_window(
+        channels in 1usize..140,
+        bins in 1usize..5,
+        rows in 1usize..4,
+        taps in 1usize..4,
+        step in 1usize..4,
+    ) {
+        let row = ((bins - 1) * step + taps) * channels;
+        let input = noise(rows * row, 12);
+        let bytes: Vec<u8> = input.iter().map(|value| (value * 100.0 + 128.0) as u8).collect();
+        for kernels in Kernels::available() {
+            let (mut out, mut out_bytes) = (vec![f32::NAN; bins * channels], vec![1; bins * channels]);
+            kernels.max_pool(&MaxPool { input: &input, row, rows, channels, step, taps }, &mut out);
+            kernels.max_pool_bytes(&MaxPool { input: &bytes, row, rows, channels, step, taps }, &mut out_bytes);
+            for at in 0..out.len() {
+                let (bin, c) = (at / channels, at % channels);
+                let window = (0..rows * taps).map(|i| i / taps * row + (bin * step + i % taps) * channels + c);
+                prop_assert_eq!(out[at], window.clone().map(|i| input[i]).fold(f32::NEG_INFINITY, f32::max));
+                prop_assert_eq!(Some(out_bytes[at]), window.map(|i| bytes[i]).max(), "{}", kernels.bytes_name());
+            }
+        }
+    }
+
+    #[test]
     fn winograd_transforms_equal_their_matrices(
         channels in 1usize..70,
         tiles in 1usize..4,

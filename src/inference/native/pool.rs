@@ -2,6 +2,7 @@
 
 use super::pipeline::Tools;
 use super::window::{RowWindow, RowWindowSettings, Rows, Value};
+use crate::kernels::{Kernels, MaxPool};
 use crate::network::{FrameShape, Layer};
 
 /// What is kept of the values under a window.
@@ -29,17 +30,20 @@ impl Pooling {
     }
 
     pub fn step(&self, window: &mut RowWindow, rows: &[f32], end: bool, tools: &mut Tools, made: &mut Rows) {
-        let kernels = tools.kernels;
-        let merge = |values: &mut [f32], others: &[f32]| match self.kind {
-            Kind::Max => kernels.maximum(values, others),
-            Kind::Average => kernels.add(values, others, false),
-        };
-        self.slide(window, rows, end, tools, made, merge, |made| {
-            if let Kind::Average = self.kind {
-                let scale = 1.0 / (self.kernel[0] * self.kernel[1]) as f32;
-                made.iter_mut().for_each(|value| *value *= scale);
-            }
-        });
+        match self.kind {
+            Kind::Max => self.slide(window, rows, end, tools, made, |kernels, pool, made| kernels.max_pool(pool, made)),
+            Kind::Average => self.slide(window, rows, end, tools, made, |kernels, pool, made| {
+                let scale = 1.0 / (pool.rows * pool.taps) as f32;
+                made.fill(0.0);
+                for (bin, made) in made.chunks_exact_mut(pool.channels).enumerate() {
+                    for row in pool.input.chunks(pool.row).take(pool.rows) {
+                        let bins = row[bin * pool.step * pool.channels..].chunks_exact(pool.channels);
+                        bins.take(pool.taps).for_each(|bin| kernels.add(made, bin, false));
+                    }
+                    made.iter_mut().for_each(|value| *value *= scale);
+                }
+            }),
+        }
     }
 }
 
@@ -50,9 +54,7 @@ impl Pooling<u8> {
     }
 
     pub fn step(&self, window: &mut RowWindow<u8>, rows: &[u8], end: bool, tools: &mut Tools, made: &mut Rows<u8>) {
-        let kernels = tools.kernels;
-        let merge = |values: &mut [u8], others: &[u8]| kernels.maximum_bytes(values, others);
-        self.slide(window, rows, end, tools, made, merge, |_| {});
+        self.slide(window, rows, end, tools, made, |kernels, pool, made| kernels.max_pool_bytes(pool, made));
     }
 }
 
@@ -73,8 +75,7 @@ impl<T: Value> Pooling<T> {
         Self { window, kind, output, kernel: [time.kernel, frequency.kernel], stride: [time.stride, frequency.stride] }
     }
 
-    /// `merge` takes further values under a window into the first, `finish` makes the output of what comes of that.
-    #[allow(clippy::too_many_arguments)] // a stage's step, and what its kind does
+    /// Has `work` make each output row.
     fn slide(
         &self,
         window: &mut RowWindow<T>,
@@ -82,24 +83,20 @@ impl<T: Value> Pooling<T> {
         end: bool,
         tools: &mut Tools,
         made: &mut Rows<T>,
-        merge: impl Fn(&mut [T], &[T]),
-        finish: impl Fn(&mut [T]),
+        work: impl Fn(&Kernels, &MaxPool<'_, T>, &mut [T]),
     ) {
         let row = self.window.row;
-        let channels = self.output.channels;
-        window.step(rows, end, self.output.len(), tools, made, |input, made, _| {
-            let mut column = vec![T::default(); row];
+        window.step(rows, end, self.output.len(), tools, made, |input, made, tools| {
             for (index, made) in made.chunks_exact_mut(self.output.len()).enumerate() {
-                // Along time first, all bins at once; then along frequency.
-                let mut rows = input[index * self.stride[0] * row..].chunks_exact(row).take(self.kernel[0]);
-                column.copy_from_slice(rows.next().expect("a window has rows"));
-                rows.for_each(|row| merge(&mut column, row));
-                for (bin, made) in made.chunks_exact_mut(channels).enumerate() {
-                    let mut bins = column[bin * self.stride[1] * channels..].chunks_exact(channels);
-                    made.copy_from_slice(bins.next().expect("a window has bins"));
-                    bins.take(self.kernel[1] - 1).for_each(|bin| merge(made, bin));
-                }
-                finish(made);
+                let pool = MaxPool {
+                    input: &input[index * self.stride[0] * row..],
+                    row,
+                    rows: self.kernel[0],
+                    channels: self.output.channels,
+                    step: self.stride[1],
+                    taps: self.kernel[1],
+                };
+                work(&tools.kernels, &pool, made);
             }
         });
     }

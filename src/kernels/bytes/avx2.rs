@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{ByteProduct, PANEL, QUAD, panels, scalar};
+use super::{ByteProduct, MaxPool, PANEL, QUAD, panels, scalar};
 
 /// Positions whose sums share 16 registers with weights and inputs.
 const POSITIONS: usize = 4;
@@ -113,4 +113,9 @@ unsafe fn micro<const M: usize>(
             }
         }
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub fn max_pool(pool: &MaxPool<'_, u8>, out: &mut [u8]) {
+    scalar::max_pool(pool, out);
 }

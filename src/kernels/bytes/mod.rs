@@ -8,7 +8,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-use super::{Kernels, PANEL, panels, scalar};
+use super::{Kernels, MaxPool, PANEL, panels, scalar};
 
 /// Values of depth that are multiplied at once.
 pub const QUAD: usize = 4;
@@ -121,7 +121,7 @@ pub(super) struct Table {
     quantize: unsafe fn(&[f32], f32, u8, &mut [u8]),
     dequantize: unsafe fn(&[u8], f32, u8, &mut [f32]),
     add: unsafe fn(&ByteSum, &[u8], &[u8], &mut [u8]),
-    maximum: unsafe fn(&mut [u8], &[u8]),
+    max_pool: unsafe fn(&MaxPool<'_, u8>, &mut [u8]),
 }
 
 /// The definition.
@@ -131,7 +131,7 @@ pub(super) const SCALAR: Table = Table {
     quantize: scalar::quantize,
     dequantize: scalar::dequantize,
     add: scalar::add_bytes,
-    maximum: scalar::maximum_bytes,
+    max_pool: scalar::max_pool,
 };
 
 /// Compiles the bodies of `scalar` once more, with the vectors of an instruction set.
@@ -154,12 +154,7 @@ macro_rules! compile_again {
                 scalar::add_bytes(sum, a, b, out);
             }
 
-            #[target_feature(enable = $features)]
-            fn maximum(bytes: &mut [u8], others: &[u8]) {
-                scalar::maximum_bytes(bytes, others);
-            }
-
-            Table { name: $name, product: $set::byte_product, quantize, dequantize, add, maximum }
+            Table { name: $name, product: $set::byte_product, quantize, dequantize, add, max_pool: $set::max_pool }
         };
     };
 }
@@ -217,9 +212,12 @@ impl Kernels {
         unsafe { (self.bytes.add)(sum, a, b, out) }
     }
 
-    /// `bytes[i] = max(bytes[i], others[i])`.
-    pub fn maximum_bytes(&self, bytes: &mut [u8], others: &[u8]) {
+    /// See [`MaxPool`].
+    ///
+    /// # Panics
+    /// When the input is too short for what the pool reads.
+    pub fn max_pool_bytes(&self, pool: &MaxPool<'_, u8>, out: &mut [u8]) {
         // SAFETY: the table only holds kernels this processor can run; their slices are checked.
-        unsafe { (self.bytes.maximum)(bytes, others) }
+        unsafe { (self.bytes.max_pool)(pool, out) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{ByteProduct, PANEL, QUAD, panels};
+use super::{ByteProduct, MaxPool, PANEL, QUAD, panels};
 
 /// How far ahead weights are fetched, in quads.
 const PREFETCH: usize = 40;
@@ -136,6 +136,29 @@ unsafe fn micro<const M: usize, const N: usize>(
                 let bytes = _mm512_add_epi32(steps, _mm512_set1_epi32(i32::from(zero)));
                 // What is too great, even for 32 bits, counts as unsigned and ends as 255.
                 _mm512_mask_cvtusepi32_storeu_epi8(out.add(at).cast(), mask, bytes);
+            }
+        }
+    }
+}
+
+/// Bytes in a register.
+const BYTES: usize = 64;
+
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn max_pool(pool: &MaxPool<'_, u8>, out: &mut [u8]) {
+    pool.check(out.len());
+    let MaxPool { input, row, rows, channels, step, taps } = *pool;
+    for (bin, out) in out.chunks_exact_mut(channels).enumerate() {
+        for first in (0..channels).step_by(BYTES) {
+            let mask = u64::MAX >> (BYTES - (channels - first).min(BYTES));
+            // SAFETY: the masked bytes of every bin under a window lie within the input, as checked, and within `out`.
+            unsafe {
+                let input = input.as_ptr().add(bin * step * channels + first).cast::<i8>();
+                let load = |index: usize| {
+                    _mm512_maskz_loadu_epi8(mask, input.add(index / taps * row + index % taps * channels))
+                };
+                let greatest = (1..rows * taps).fold(load(0), |value, index| _mm512_max_epu8(load(index), value));
+                _mm512_mask_storeu_epi8(out.as_mut_ptr().add(first).cast(), mask, greatest);
             }
         }
     }
