@@ -115,8 +115,8 @@ impl NativeSession {
         let width = input.len();
         let count = frames.len() / width;
         let threads = (count / THREAD_FRAMES).clamp(1, self.workers.len());
-        // Several threads need several blocks under way.
-        let most = if threads == 1 { usize::MAX } else { (count / (2 * threads)).max(THREAD_FRAMES) };
+        // Several threads need several blocks under way, each thread one.
+        let most = if threads == 1 { usize::MAX } else { count.div_ceil(threads) };
         let span = |index: usize| spans.iter().rposition(|&first| first == index);
         let enough = |index| span(index).map_or(1, |span| SPAN_FRAMES[span].min(most));
         let run = Run { stages, enough: &enough, frames, width, end };
