@@ -10,8 +10,8 @@ use super::{Depthwise, MaxPool, PANEL, Planes, TapGradient, TapProduct, TapWeigh
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
 
-/// How far ahead weights are fetched, in steps of depth. Weights are most of the memory traffic, and with few positions
-/// a call they come from the third-level cache: fetching ahead about doubles the speed there.
+/// How far ahead the first pass over some weights fetches them, in steps of depth. Weights are most of the memory traffic, and
+/// with few positions a call they come from the third-level cache: fetching ahead about doubles the speed there.
 const PREFETCH: usize = 24;
 
 /// A part of a product's sum: some taps, or some of the depth of one tap.
@@ -22,6 +22,7 @@ struct Chunk {
     /// The part that starts from the bias instead of from what earlier parts stored.
     first: bool,
     last: bool,
+    /// How far behind the start of a panel's weights what comes after this part begins.
     next: usize,
 }
 
@@ -41,6 +42,7 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
         };
         let passes = product.positions.div_ceil(most);
         let taps = product.offsets.len();
+        let panel_len = taps * product.depth * PANEL;
         let (taps_step, depth_step) = match passes {
             1 => (taps, product.depth),
             _ => ((DEPTH_CHUNK / product.depth).max(1), product.depth.min(DEPTH_CHUNK)),
@@ -49,22 +51,19 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
             for k in (0..product.depth).step_by(depth_step) {
                 let taps_end = (tap + taps_step).min(taps);
                 let depth_end = (k + depth_step).min(product.depth);
-                let chunk = Chunk {
-                    taps: (tap, taps_end),
-                    depth: (k, depth_end),
-                    first: tap == 0 && k == 0,
-                    last: taps_end == taps && depth_end == product.depth,
-                    next: if depth_end == product.depth {
-                        taps_end * product.depth
-                    } else {
-                        tap * product.depth + depth_end
-                    },
+                let last = taps_end == taps && depth_end == product.depth;
+                let next = match (last, depth_end == product.depth) {
+                    (true, _) => width * panel_len,
+                    (false, true) => taps_end * product.depth * PANEL,
+                    (false, false) => (tap * product.depth + depth_end) * PANEL,
                 };
+                let (taps, depth) = ((tap, taps_end), (k, depth_end));
+                let chunk = Chunk { taps, depth, first: tap == 0 && k == 0, last, next };
                 let mut position = 0;
                 for pass in 0..passes {
                     let count = (product.positions - position).div_ceil(passes - pass);
                     // SAFETY: positions, panels and chunk stay within what `product` describes.
-                    unsafe { pass_of(product, out, chunk, (panel, width), (position, count), pass) };
+                    unsafe { pass_of(product, out, chunk, (panel, width), (position, count, pass)) };
                     position += count;
                 }
             }
@@ -79,8 +78,7 @@ unsafe fn pass_of(
     out: *mut f32,
     chunk: Chunk,
     (panel, width): (usize, usize),
-    (position, count): (usize, usize),
-    pass: usize,
+    (position, count, pass): (usize, usize, usize),
 ) {
     macro_rules! choose {
         ($weights:expr, $width:literal: $($count:literal)*) => {
@@ -160,10 +158,10 @@ unsafe fn micro<const M: usize, const N: usize, W: Weight>(
         let (first, last) = chunk.depth;
         let panel_len = product.offsets.len() * product.depth * PANEL;
         let panel_weights = weights.as_ptr().add(panel * panel_len);
-        let mut next = panel_weights.wrapping_add(chunk.next * PANEL + pass.wrapping_sub(1).wrapping_mul(panel_len));
-        if chunk.last {
-            next = next.wrapping_add((N - 1) * panel_len);
-        }
+        // The first pass fetches its weights a little ahead. The others find them in the first-level cache, and each of them
+        // fetches a panel of what comes after this part.
+        let mut later = panel_weights.wrapping_add(chunk.next + pass.saturating_sub(1) * panel_len);
+        let fetches_later = (1..=N).contains(&pass);
         for tap in chunk.taps.0..chunk.taps.1 {
             let offset = *product.offsets.get_unchecked(tap);
             let mut input = product.input.as_ptr().add(offset + position * step + first);
@@ -177,9 +175,9 @@ unsafe fn micro<const M: usize, const N: usize, W: Weight>(
                         _mm_prefetch::<_MM_HINT_T0>(weights.cast::<f32>().wrapping_add(PREFETCH * PANEL).cast());
                     }
                 }
-                if pass > 0 && pass <= N {
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    next = next.wrapping_add(PANEL);
+                if fetches_later {
+                    _mm_prefetch::<_MM_HINT_T1>(later.cast());
+                    later = later.wrapping_add(PANEL);
                 }
                 for (m, row) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_ps(*input.add(m * step));
