@@ -36,7 +36,8 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
         // Sums, weights and one input share 32 registers.
         let (width, most) = match (all - panel, product.weights) {
             (1, TapWeights::Floats(_)) => (1, 14),
-            (2 | 3, TapWeights::Floats(_)) => (2, 14),
+            (2, TapWeights::Floats(_)) => (2, 14),
+            (3, TapWeights::Floats(_)) => (3, 9),
             (1..4, TapWeights::Halves { .. }) => (1, 6),
             _ => (4, 6),
         };
@@ -91,6 +92,7 @@ unsafe fn pass_of(
     }
     match (width, product.weights) {
         (4, TapWeights::Floats(values)) => choose!((values, None), 4: 1 2 3 4 5 6),
+        (3, TapWeights::Floats(values)) => choose!((values, None), 3: 1 2 3 4 5 6 7 8 9),
         (2, TapWeights::Floats(values)) => choose!((values, None), 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         (_, TapWeights::Floats(values)) => choose!((values, None), 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         (4, TapWeights::Halves { values, scale }) => choose!((values, Some(scale)), 4: 1 2 3 4 5 6),

@@ -126,7 +126,9 @@ impl AlongTime {
         }
         let offsets: Vec<usize> = (0..self.groups.len()).map(|index| index * group).collect();
         let mut products = parts(products, count * width);
-        for ((input, weights), made) in inputs.iter().zip(planes.chunks_exact(planes.len() / TILE_IN)).zip(&mut products) {
+        for ((input, weights), made) in
+            inputs.iter().zip(planes.chunks_exact(planes.len() / TILE_IN)).zip(&mut products)
+        {
             let product = TapProduct {
                 input,
                 offsets: &offsets,

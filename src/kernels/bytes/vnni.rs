@@ -16,18 +16,20 @@ const KEPT_LINES: usize = 640;
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub unsafe fn byte_product(product: &ByteProduct<'_>, to_bytes: Option<u8>, out: *mut u8) {
     let all = panels(product.channels);
+    let panel_len = product.offsets.len() * product.depth.div_ceil(QUAD);
     let mut panel = 0;
     while panel < all {
-        // Sums, weights and one input share 32 registers. The more positions a pass has, the fewer passes read the weights,
-        // which come from the second-level cache.
+        // Sums, weights and one input share 32 registers. The more panels, the fewer loads; but where weights come from the
+        // second-level cache, the more positions a pass has, the fewer passes read them.
         let (width, most) = match all - panel {
             1 => (1, 14),
-            2 | 3 => (2, 14),
-            _ if product.positions > 6 => (2, 14),
+            2 => (2, 14),
+            3 => (3, 9),
+            _ if product.positions > 6 && 4 * panel_len > KEPT_LINES => (2, 14),
             _ => (4, 6),
         };
         let passes = product.positions.div_ceil(most);
-        let kept = width * product.offsets.len() * product.depth.div_ceil(QUAD) <= KEPT_LINES;
+        let kept = width * panel_len <= KEPT_LINES;
         let mut position = 0;
         for pass in 0..passes {
             let count = (product.positions - position).div_ceil(passes - pass);
@@ -59,6 +61,7 @@ unsafe fn pass_of(
     }
     match width {
         4 => choose!(4: 1 2 3 4 5 6),
+        3 => choose!(3: 1 2 3 4 5 6 7 8 9),
         2 => choose!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         _ => choose!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     }
