@@ -115,7 +115,7 @@ impl NativeSession {
         let width = input.len();
         let count = frames.len() / width;
         let threads = (count / THREAD_FRAMES).clamp(1, self.workers.len());
-        // Several threads need several blocks under way, each thread one.
+        // Each of several threads has a block of its own under way, even where more rows would be better.
         let most = if threads == 1 { usize::MAX } else { count.div_ceil(threads) };
         let span = |index: usize| spans.iter().rposition(|&first| first == index);
         let enough = |index| span(index).map_or(1, |span| SPAN_FRAMES[span].min(most));
