@@ -4,8 +4,8 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::winograd::{Form, TILE_IN};
-use super::{Depthwise, MaxPool, PANEL, Planes, TapGradient, TapProduct, TapWeights, panels, scalar};
+use super::winograd::Form;
+use super::{Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights, panels, scalar};
 
 /// Positions in one pass: 6 × 2 sums, 2 weights and 1 input fill 15 registers.
 const MOST_POSITIONS: usize = 6;

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::winograd::{Form, TILE_IN};
-use super::{Depthwise, MaxPool, PANEL, Planes, TapGradient, TapProduct, TapWeights, panels, scalar};
+use super::{Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights, panels, scalar};
 
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
@@ -316,7 +316,7 @@ fn for_lanes(channels: usize, mut work: impl FnMut(usize, __mmask16)) {
 }
 
 #[target_feature(enable = "avx512f")]
-pub fn winograd_input(tiles: &[f32], (channels, step): (usize, usize), planes: &mut [&mut [f32]; TILE_IN]) {
+pub fn winograd_input(tiles: &[f32], (channels, step): (usize, usize), planes: &mut PlanesMut<'_>) {
     let count = planes[0].len() / channels;
     assert!(count == 0 || tiles.len() >= ((count - 1) * step + TILE_IN) * channels);
     assert!(planes.iter().all(|plane| plane.len() == count * channels));

@@ -26,6 +26,8 @@ use winograd::{Form, TILE_IN};
 
 /// Tiles in Winograd's domain: `[tiles, channels]` of each plane.
 type Planes<'a> = [&'a [f32]; TILE_IN];
+/// The same to be written.
+type PlanesMut<'a> = [&'a mut [f32]; TILE_IN];
 
 /// `out[c] = bias[c] + Σ_tap input[offsets[tap] + c] · weights[tap · channels + c]`, `channels` being `out`'s length.
 #[derive(Clone, Copy)]
@@ -80,7 +82,7 @@ pub struct Kernels {
     tap_gradient: unsafe fn(&TapGradient<'_>, *mut f32),
     passes: passes::Table,
     depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
-    winograd_input: unsafe fn(&[f32], (usize, usize), &mut [&mut [f32]; TILE_IN]),
+    winograd_input: unsafe fn(&[f32], (usize, usize), &mut PlanesMut<'_>),
     winograd_output: unsafe fn(Form, &Planes<'_>, &[f32], bool, &mut [f32]),
     maximum: unsafe fn(&mut [f32], &[f32]),
     max_pool: unsafe fn(&MaxPool<'_>, &mut [f32]),
@@ -118,7 +120,7 @@ macro_rules! compile_transforms_again {
         }
 
         #[target_feature(enable = $features)]
-        pub fn winograd_input(tiles: &[f32], shape: (usize, usize), planes: &mut [&mut [f32]; TILE_IN]) {
+        pub fn winograd_input(tiles: &[f32], shape: (usize, usize), planes: &mut PlanesMut<'_>) {
             scalar::winograd_input::<true>(tiles, shape, planes);
         }
 

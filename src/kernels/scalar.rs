@@ -7,8 +7,8 @@
 use half::f16;
 
 use super::bytes::{ByteProduct, ByteSum, QUAD};
-use super::winograd::{Form, OUTPUT_TRANSFORM, TILE_IN, TILE_OUT};
-use super::{Depthwise, MaxPool, PANEL, Planes, TapGradient, TapProduct, TapWeights};
+use super::winograd::{Form, OUTPUT_TRANSFORM, TILE_OUT};
+use super::{Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights};
 
 /// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
 #[inline(always)]
@@ -119,11 +119,7 @@ pub fn depthwise<const FMA: bool>(convolution: &Depthwise<'_>, out: &mut [f32]) 
 
 /// See [`super::Kernels::winograd_input`].
 #[inline(always)]
-pub fn winograd_input<const FMA: bool>(
-    tiles: &[f32],
-    (channels, step): (usize, usize),
-    planes: &mut [&mut [f32]; TILE_IN],
-) {
+pub fn winograd_input<const FMA: bool>(tiles: &[f32], (channels, step): (usize, usize), planes: &mut PlanesMut<'_>) {
     for tile in 0..planes[0].len() / channels {
         let bins = &tiles[tile * step * channels..];
         let bin = |j: usize| &bins[j * channels..][..channels];

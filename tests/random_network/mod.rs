@@ -65,7 +65,7 @@ pub fn network(seed: u64) -> (Architecture, Weights) {
         named("relu", Layer::Activation(Activation::Relu)),
         named("response", Layer::LocalResponseNorm(LocalResponseNorm { size: 5, alpha: 0.1, beta: 0.75, k: 2.0 })),
         // With many channels, what follows goes other ways.
-        named("second", convolution(noise, if seed % 3 == 0 { 64 } else { 24 }, 2, 1)),
+        named("second", convolution(noise, if seed.is_multiple_of(3) { 64 } else { 24 }, 2, 1)),
         named("pool", Layer::MaxPool(pool([2 + noise.below(2), 2], Some([1 + noise.below(3), 2])))),
         named("leaky", Layer::Activation(Activation::LeakyRelu { slope: 0.1 })),
         named("third", convolution(noise, 12, 1, 1)),
