@@ -111,7 +111,7 @@ macro_rules! compile_again {
 }
 use compile_again;
 
-/// The same for what a compiler cannot be brought to do well with every instruction set.
+/// The same for the transforms and the max pool, which AVX-512 spells by hand.
 macro_rules! compile_transforms_again {
     ($features:literal) => {
         #[target_feature(enable = $features)]
@@ -222,8 +222,8 @@ impl Kernels {
     }
 
     /// Winograd's output transform: `planes[i]`, `[tiles, channels]`, hold the products of plane `i`, `out`, `[bins, channels]`,
-    /// gets `bias`, `[channels]`, `+ A^T m`, and where `relu`, nothing negative. The last tile may have fewer bins than the
-    /// [`form`](Form) makes.
+    /// gets `bias`, `[channels]`, `+ A^T m`, and where `relu`, nothing negative. The last tile of [`Form::Four`] may have fewer
+    /// bins.
     ///
     /// # Panics
     /// When a plane is too short.

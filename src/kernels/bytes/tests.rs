@@ -107,6 +107,33 @@ proptest! {
     }
 }
 
+/// Steps that 32 bits do not hold, on either side.
+#[test]
+fn products_too_great_for_32_bits_are_cut() {
+    let weights = pack_bytes(2, 4, 1, |out, _, _| if out == 0 { 127 } else { -128 });
+    for (relu, zero) in [(false, 0), (false, 200), (true, 200)] {
+        let product = ByteProduct {
+            input: &[255; 4],
+            offsets: &[0],
+            step: 4,
+            positions: 1,
+            depth: 4,
+            weights: &weights,
+            channels: 2,
+            starts: &[0; PANEL],
+            scale: &[1e9; PANEL],
+            bias: &[0.0; PANEL],
+            relu,
+            out_step: 2,
+        };
+        for kernels in Kernels::available() {
+            let mut out = [77; 2];
+            kernels.byte_product_to_bytes(&product, zero, &mut out);
+            assert_eq!(out, [255, if relu { zero } else { 0 }], "{}", kernels.bytes_name());
+        }
+    }
+}
+
 #[test]
 fn a_sum_of_bytes_is_rounded_and_cut() {
     let sum = |relu| ByteSum { scales: [1.0, 0.5], zeros: [10, 0], zero: 5, relu };
