@@ -4,8 +4,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::winograd::{Form, TILE_IN};
-use super::{Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights, panels, scalar};
+use super::winograd::{FILTER_SCALE, Form, TAPS, TILE_IN};
+use super::{
+    Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights, TileProduct, panels, scalar,
+};
 
 /// Values of depth whose weights, for one pass, stay in the first-level cache while all positions go by.
 const DEPTH_CHUNK: usize = 128;
@@ -200,6 +202,114 @@ unsafe fn micro<const M: usize, const N: usize, W: Weight>(
                 let sum = scale.map_or(row[n], |scale| _mm512_fmadd_ps(scale, row[n], bias));
                 let sum = if relu { _mm512_max_ps(sum, zero) } else { sum };
                 _mm512_mask_storeu_ps(out.add(m * product.out_step + n * PANEL), mask(n), sum);
+            }
+        }
+    }
+}
+
+/// The most positions of a [`TileProduct`] whose sums in half of the planes fit 32 registers. Up to half as many fit in all.
+pub const TILE_POSITIONS: usize = 8;
+
+/// How far ahead filters are fetched that are transformed on their way, in steps of depth.
+const TILE_PREFETCH: usize = 32;
+
+/// # Safety
+/// AVX-512F is there, and every access that [`TileProduct`] describes lies within its slices and the planes of `out`.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn tile_product(product: &TileProduct<'_>, out: &[*mut f32; TILE_IN]) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match product.weights {
+            TapWeights::Floats(values) => tile_panels(product, (values, None), out),
+            TapWeights::Halves { values, scale } => tile_panels(product, (values, Some(scale)), out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn tile_panels<W: Weight>(
+    product: &TileProduct<'_>,
+    weights: (&[W], Option<&[f32]>),
+    out: &[*mut f32; TILE_IN],
+) {
+    const HALF: usize = TILE_IN / 2;
+    let passes = product.positions.div_ceil(TILE_POSITIONS);
+    for panel in 0..panels(product.channels) {
+        let mut position = 0;
+        for pass in 0..passes {
+            let count = (product.positions - position).div_ceil(passes - pass);
+            let at = (panel, position);
+            macro_rules! choose {
+                (whole: $($whole:literal)*, halves: $($halves:literal)*) => {
+                    match count {
+                        // SAFETY: positions and panels stay within what `product` describes.
+                        $($whole => unsafe { tile_micro::<$whole, 0, TILE_IN, W>(product, weights, out, at) },)*
+                        $($halves => unsafe {
+                            tile_micro::<$halves, 0, HALF, W>(product, weights, out, at);
+                            tile_micro::<$halves, HALF, HALF, W>(product, weights, out, at);
+                        },)*
+                        _ => unreachable!("more positions than registers"),
+                    }
+                };
+            }
+            choose!(whole: 1 2 3 4, halves: 5 6 7 8);
+            position += count;
+        }
+    }
+}
+
+/// `M` positions of the `N` planes from plane `I` on × 1 panel.
+#[target_feature(enable = "avx512f")]
+unsafe fn tile_micro<const M: usize, const I: usize, const N: usize, W: Weight>(
+    product: &TileProduct<'_>,
+    (weights, scale): (&[W], Option<&[f32]>),
+    out: &[*mut f32; TILE_IN],
+    (panel, position): (usize, usize),
+) {
+    // SAFETY: every pointer below stays within the slices of `product` and `out`, as the caller promises.
+    unsafe {
+        let TileProduct { planes, groups, positions, depth, channels, .. } = *product;
+        let tap_len = depth * PANEL;
+        let [two, four] = [2.0, 4.0].map(|factor| _mm512_set1_ps(factor));
+        let mut sums = [[_mm512_setzero_ps(); M]; N];
+        for group in 0..groups {
+            let filters = weights.as_ptr().add((panel * groups + group) * TAPS * tap_len);
+            let inputs: [*const f32; N] =
+                std::array::from_fn(|i| planes[I + i].as_ptr().add((group * positions + position) * depth));
+            for k in 0..depth {
+                let taps: [*const W; TAPS] = std::array::from_fn(|tap| filters.add(tap * tap_len + k * PANEL));
+                // Behind the last of these come the next three taps.
+                let skipped = if k + TILE_PREFETCH < depth { 0 } else { (TAPS - 1) * tap_len };
+                for tap in taps {
+                    _mm_prefetch::<_MM_HINT_T0>(tap.wrapping_add(skipped + TILE_PREFETCH * PANEL).cast());
+                }
+                let [a, b, c] = taps.map(|tap| W::load(tap));
+                let (near, far) = (_mm512_add_ps(a, c), _mm512_fmadd_ps(four, c, a));
+                let filters = [
+                    a,
+                    _mm512_add_ps(near, b),
+                    _mm512_sub_ps(near, b),
+                    _mm512_fmadd_ps(two, b, far),
+                    _mm512_fnmadd_ps(two, b, far),
+                    c,
+                ];
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    for (m, sum) in sums.iter_mut().enumerate() {
+                        let x = _mm512_set1_ps(*inputs[i].add(m * depth + k));
+                        *sum = _mm512_fmadd_ps(x, filters[I + i], *sum);
+                    }
+                }
+            }
+        }
+        let lanes = (channels - panel * PANEL).min(PANEL);
+        let mask = ((1u32 << lanes) - 1) as __mmask16;
+        let scale = scale.map(|scale| _mm512_loadu_ps(scale.as_ptr().add(panel * PANEL)));
+        for (i, sums) in sums.into_iter().enumerate() {
+            let common = _mm512_set1_ps(FILTER_SCALE[I + i]);
+            let scale = scale.map_or(common, |scale| _mm512_mul_ps(common, scale));
+            for (m, sum) in sums.into_iter().enumerate() {
+                let out = out[I + i].add((position + m) * channels + panel * PANEL);
+                _mm512_mask_storeu_ps(out, mask, _mm512_mul_ps(scale, sum));
             }
         }
     }

@@ -15,12 +15,14 @@ mod tap_gradient;
 mod tap_product;
 #[cfg(test)]
 mod tests;
+mod tile_product;
 pub mod winograd;
 
 pub use pack::{Aligned, PANEL, pack_taps, panels};
 pub use passes::{ChannelGradient, TileRow};
 pub use tap_gradient::TapGradient;
 pub use tap_product::{TapProduct, TapWeights};
+pub use tile_product::TileProduct;
 
 use winograd::{Form, TILE_IN};
 
@@ -78,7 +80,9 @@ impl<T> MaxPool<'_, T> {
 pub struct Kernels {
     name: &'static str,
     halves: bool,
+    tile_positions: usize,
     tap_product: unsafe fn(&TapProduct<'_>, *mut f32),
+    tile_product: unsafe fn(&TileProduct<'_>, &[*mut f32; TILE_IN]),
     tap_gradient: unsafe fn(&TapGradient<'_>, *mut f32),
     passes: passes::Table,
     depthwise: unsafe fn(&Depthwise<'_>, &mut [f32]),
@@ -133,11 +137,13 @@ macro_rules! compile_transforms_again {
 use compile_transforms_again;
 
 macro_rules! table {
-    ($name:literal, $set:ident, $bytes:expr) => {
+    ($name:literal, $set:ident, ($tile_positions:expr, $tile_product:path), $bytes:expr) => {
         Kernels {
             name: $name,
             halves: true,
+            tile_positions: $tile_positions,
             tap_product: $set::tap_product,
+            tile_product: $tile_product,
             tap_gradient: $set::tap_gradient,
             passes: passes::$set::TABLE,
             depthwise: $set::depthwise,
@@ -157,7 +163,9 @@ impl Kernels {
         Self {
             name: "scalar",
             halves: false,
+            tile_positions: 0,
             tap_product: scalar::tap_product,
+            tile_product: scalar::tile_product,
             tap_gradient: scalar::tap_gradient,
             passes: passes::SCALAR,
             depthwise: scalar::depthwise::<false>,
@@ -180,10 +188,10 @@ impl Kernels {
             if is_x86_feature_detected!("avx512f") && avx2 {
                 let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
                 let bytes = if vnni { bytes::VNNI } else { bytes::AVX2 };
-                tables.push(table!("AVX-512", avx512, bytes));
+                tables.push(table!("AVX-512", avx512, (avx512::TILE_POSITIONS, avx512::tile_product), bytes));
             }
             if avx2 {
-                tables.push(table!("AVX2+FMA", avx2, bytes::AVX2));
+                tables.push(table!("AVX2+FMA", avx2, (0, scalar::tile_product), bytes::AVX2));
             }
         }
         tables.push(Self::scalar());
@@ -203,6 +211,11 @@ impl Kernels {
     /// Whether weights in half precision are read as fast as others.
     pub fn reads_halves(&self) -> bool {
         self.halves
+    }
+
+    /// Positions up to which [`Self::tile_product`] pays; none where 16 registers are too few for it.
+    pub fn tile_positions(&self) -> usize {
+        self.tile_positions
     }
 
     /// See [`Depthwise`].

@@ -7,8 +7,8 @@
 use half::f16;
 
 use super::bytes::{ByteProduct, ByteSum, QUAD};
-use super::winograd::{Form, OUTPUT_TRANSFORM, TILE_OUT};
-use super::{Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights};
+use super::winograd::{FILTER_TRANSFORM, Form, OUTPUT_TRANSFORM, TAPS, TILE_IN, TILE_OUT};
+use super::{Depthwise, MaxPool, PANEL, Planes, PlanesMut, TapGradient, TapProduct, TapWeights, TileProduct};
 
 /// `a · b + c`, rounded once when `FMA`: a fused multiply-add is only fast where the processor has one.
 #[inline(always)]
@@ -57,6 +57,37 @@ fn weighted_sums<'a, W: Copy>(
         }
     }
     sums
+}
+
+/// See [`TileProduct`].
+///
+/// # Safety
+/// Every access that [`TileProduct`] describes lies within its slices and the planes of `out`.
+pub unsafe fn tile_product(product: &TileProduct<'_>, out: &[*mut f32; TILE_IN]) {
+    let TileProduct { planes, groups, positions, depth, weights, channels } = *product;
+    for (plane, out) in out.iter().enumerate() {
+        let g = FILTER_TRANSFORM[plane].map(|g| g as f32);
+        for n in 0..channels {
+            let weight = |group: usize, tap: usize, k: usize| {
+                let at = (((n / PANEL * groups + group) * TAPS + tap) * depth + k) * PANEL + n % PANEL;
+                match weights {
+                    TapWeights::Floats(values) => values[at],
+                    TapWeights::Halves { values, scale } => values[at].to_f32() * scale[n],
+                }
+            };
+            for m in 0..positions {
+                let mut sum = 0.0;
+                for group in 0..groups {
+                    let inputs = &planes[plane][(group * positions + m) * depth..][..depth];
+                    for (k, x) in inputs.iter().enumerate() {
+                        sum += x * (0..TAPS).map(|tap| g[tap] * weight(group, tap, k)).sum::<f32>();
+                    }
+                }
+                // SAFETY: the caller promises that this value lies within the plane.
+                unsafe { *out.add(m * channels + n) = sum };
+            }
+        }
+    }
 }
 
 /// See [`TapGradient`].

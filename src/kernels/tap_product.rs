@@ -22,6 +22,17 @@ pub enum TapWeights<'a> {
     },
 }
 
+impl TapWeights<'_> {
+    /// Whether there are so many for each of the `channels`.
+    pub(super) fn hold(&self, channels: usize, each: usize) -> bool {
+        let lanes = panels(channels) * PANEL;
+        match self {
+            Self::Floats(values) => values.len() >= lanes * each,
+            Self::Halves { values, scale } => values.len() >= lanes * each && scale.len() >= lanes,
+        }
+    }
+}
+
 /// For each position `m` and output channel `n`:
 ///
 /// `out[m · out_step + n] = bias[n] + Σ_tap Σ_k input[offsets[tap] + m · step + k] · w(n, tap, k)`,
@@ -58,16 +69,8 @@ impl TapProduct<'_> {
         let last_position = self.positions - 1;
         let reach = last_position * self.step + self.depth;
         assert!(self.offsets.iter().all(|offset| offset + reach <= self.input.len()), "input too short");
-        let lanes = panels(self.channels) * PANEL;
-        let weights = match self.weights {
-            TapWeights::Floats(values) => values.len(),
-            TapWeights::Halves { values, scale } => {
-                assert!(scale.len() >= lanes);
-                values.len()
-            }
-        };
-        assert!(weights >= lanes * self.offsets.len() * self.depth);
-        assert!(self.bias.is_none_or(|bias| bias.len() >= lanes));
+        assert!(self.weights.hold(self.channels, self.offsets.len() * self.depth), "weights too short");
+        assert!(self.bias.is_none_or(|bias| bias.len() >= panels(self.channels) * PANEL));
         assert!(self.out_step >= self.channels);
         assert!(last_position * self.out_step + self.channels <= out.len(), "output too short");
     }

@@ -3,6 +3,7 @@
 use half::f16;
 use proptest::prelude::*;
 
+use super::winograd::{FILTER_TRANSFORM, TAPS};
 use super::*;
 
 /// Difference allowed between two orders of rounding, relative to the sum of the products' magnitudes.
@@ -101,6 +102,51 @@ proptest! {
             run(0, cut, head);
             run(cut, positions - cut, tail);
             prop_assert_eq!(&whole, &parts, "{}", kernels.name());
+        }
+    }
+
+    #[test]
+    fn tile_product_equals_its_definition(
+        positions in 1usize..20,
+        depth in 1usize..100,
+        groups in 1usize..4,
+        channels in 1usize..70,
+    ) {
+        let taps = TAPS * groups;
+        let inputs: [Vec<f32>; TILE_IN] = std::array::from_fn(|i| noise(groups * positions * depth, i as u32));
+        let halves: Vec<f16> = noise(channels * depth * taps, 7).into_iter().map(f16::from_f32).collect();
+        let half = |n: usize, k: usize, tap: usize| halves[(n * depth + k) * taps + tap];
+        let floats = pack_taps(channels, depth, taps, |n, k, tap| half(n, k, tap).to_f32());
+        let packed_halves = pack_taps(channels, depth, taps, half);
+        let scale = noise(panels(channels) * PANEL, 8);
+        let ones = vec![1.0; scale.len()];
+        let weights = [
+            (TapWeights::Floats(&floats), &ones),
+            (TapWeights::Halves { values: &packed_halves, scale: &scale }, &scale),
+        ];
+        let planes = inputs.each_ref().map(|plane| &plane[..]);
+        for (kernels, (weights, scale)) in Kernels::available().iter().flat_map(|kernels| weights.map(|weights| (kernels, weights))) {
+            // Dirty memory, and some behind the outputs.
+            let mut out: [Vec<f32>; TILE_IN] = std::array::from_fn(|_| vec![f32::NAN; positions * channels + PANEL]);
+            let product = TileProduct { planes, groups, positions, depth, weights, channels };
+            kernels.tile_product(&product, &mut out.each_mut().map(|plane| &mut plane[..]));
+            for (i, out) in out.iter().enumerate() {
+                for (m, out) in out.chunks_exact(channels).take(positions).enumerate() {
+                    let wanted: Vec<f32> = (0..channels).map(|n| {
+                        let filter = |group: usize, k: usize| -> f64 {
+                            let tap = |t: usize| f64::from(half(n, k, TAPS * group + t)) * f64::from(scale[n]);
+                            (0..TAPS).map(|t| FILTER_TRANSFORM[i][t] * tap(t)).sum()
+                        };
+                        let product = |index: usize| {
+                            let (group, k) = (index / depth, index % depth);
+                            f64::from(inputs[i][(group * positions + m) * depth + k]) * filter(group, k)
+                        };
+                        (0..groups * depth).map(product).sum::<f64>() as f32
+                    }).collect();
+                    assert_close(kernels.name(), out, &wanted, (taps * depth) as f32);
+                }
+                prop_assert!(out[positions * channels..].iter().all(|x| x.is_nan()), "wrote behind the outputs");
+            }
         }
     }
 
@@ -350,6 +396,22 @@ fn a_gradient_beyond_its_slice_is_refused() {
         panels: 1,
     };
     Kernels::detect().tap_gradient(&gradient, &mut [0.0; 4 * PANEL]);
+}
+
+#[test]
+#[should_panic(expected = "weights too short")]
+fn a_tile_product_beyond_its_weights_is_refused() {
+    let weights = pack_taps(1, 4, TAPS, |_, _, _| 1.0);
+    let product = TileProduct {
+        planes: [&[0.0; 8]; TILE_IN],
+        groups: 2,
+        positions: 1,
+        depth: 4,
+        weights: TapWeights::Floats(&weights),
+        channels: 1,
+    };
+    let mut out = [[0.0; 1]; TILE_IN];
+    Kernels::detect().tile_product(&product, &mut out.each_mut().map(|plane| &mut plane[..]));
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub const FILTER_TRANSFORM: [[f64; TAPS]; TILE_IN] = [
     [0.0, 0.0, 1.0],
 ];
 
+/// What the rows of `G` have in common: divided by it they are sums of taps and of twice and four times taps.
+pub const FILTER_SCALE: [f32; TILE_IN] = [1.0 / 4.0, -1.0 / 6.0, -1.0 / 6.0, 1.0 / 24.0, 1.0 / 24.0, 1.0];
+
 /// `A^T`.
 pub const OUTPUT_TRANSFORM: [[f32; TILE_IN]; TILE_OUT] = [
     [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],

@@ -2,17 +2,17 @@
 //!
 //! By F(4, 3), four neighbouring output rows of three taps take 6 products instead of 12, by F(2, 5) two rows of five taps
 //! 6 instead of 10; longer filters are sums of such. The transforms need the rows of a whole tile, so a row's last bits
-//! depend on which rows came with it. A live stream, which pushes a few frames at a time, never gets here.
+//! depend on which rows came with it. A live stream that pushes less than a tile at a time never gets here.
 
 use std::sync::OnceLock;
 
 use half::f16;
 
 use crate::kernels::winograd::{Form, TAPS, TILE_IN};
-use crate::kernels::{Aligned, Kernels, PANEL, TapProduct, TapWeights};
+use crate::kernels::{Aligned, Kernels, PANEL, TapProduct, TapWeights, TileProduct};
 use crate::network::Convolution;
 
-/// Positions of a product from which on it pays: fewer read more weights than they save products.
+/// Positions of a product from which on filters transformed beforehand pay: fewer read more weights than they save products.
 const FEWEST_POSITIONS: usize = 5;
 /// Rows from which on it may run: a live stream makes fewer at a time, and its last bits are not to change.
 const FEWEST_ROWS: usize = 4;
@@ -23,6 +23,8 @@ pub struct AlongTime {
     /// The first tap of each group of the form's taps. The last group ends with the filter; taps it shares with the one before
     /// are zero in it.
     groups: Vec<usize>,
+    /// Positions up to which the filters are rather transformed on their way.
+    on_the_way: usize,
     taps: usize,
     depth: usize,
     /// For each set of filters `[panel][group][depth][PANEL]` of each plane, made when first needed: a live stream does
@@ -54,7 +56,7 @@ impl AlongTime {
     }
 
     /// For so many `sets` of filters of so many `taps` over `depth` values each.
-    pub fn new(sets: usize, taps: usize, depth: usize) -> Self {
+    pub fn new(sets: usize, taps: usize, depth: usize, kernels: &Kernels) -> Self {
         // Products for two outputs; of two that take as many, the form with fewer filters.
         let products = |form: Form| TILE_IN * taps.div_ceil(form.taps()) * 2 / form.outputs();
         let fits = |form: &Form| form.taps() <= taps;
@@ -62,14 +64,16 @@ impl AlongTime {
         let form = form.unwrap_or(Form::Four);
         let groups = (0..taps.div_ceil(form.taps())).map(|group| (form.taps() * group).min(taps - form.taps()));
         let groups = groups.collect();
-        Self { form, groups, taps, depth, planes: (0..sets).map(|_| OnceLock::new()).collect() }
+        let whole_groups = form == Form::Four && taps.is_multiple_of(TAPS);
+        let on_the_way = if whole_groups { kernels.tile_positions() } else { 0 };
+        Self { form, groups, on_the_way, taps, depth, planes: (0..sets).map(|_| OnceLock::new()).collect() }
     }
 
     /// How many of `rows` output rows of so many `positions` each it makes.
     pub fn share(&self, rows: usize, positions: usize) -> usize {
         let tiles = rows / self.form.outputs();
-        let few = rows < FEWEST_ROWS || tiles * positions < FEWEST_POSITIONS;
-        if few { 0 } else { tiles * self.form.outputs() }
+        let pays = tiles * positions <= self.on_the_way || tiles * positions >= FEWEST_POSITIONS;
+        if rows >= FEWEST_ROWS && pays { tiles * self.form.outputs() } else { 0 }
     }
 
     fn planes(&self, set: usize, weights: TapWeights<'_>) -> &[f32] {
@@ -111,7 +115,6 @@ impl AlongTime {
     /// Makes the rows of `made`, as many as fill tiles; `scratch` grows as needed.
     pub fn run(&self, kernels: &Kernels, tiles: &TimeTiles<'_>, made: &mut [f32], scratch: &mut Vec<f32>) {
         let TimeTiles { set, rows, positions, weights, channels, bias, relu } = *tiles;
-        let planes = self.planes(set, weights);
         let (row, width) = (positions * self.depth, positions * channels);
         let outputs = self.form.outputs();
         let count = made.len() / (outputs * width);
@@ -124,24 +127,31 @@ impl AlongTime {
             let mut inputs = inputs.each_mut().map(|plane| &mut plane[index * group..][..group]);
             kernels.winograd_input(&rows[start * row..], row, outputs, &mut inputs);
         }
-        let offsets: Vec<usize> = (0..self.groups.len()).map(|index| index * group).collect();
+        let inputs = inputs.each_ref().map(|plane| &**plane);
         let mut products = parts(products, count * width);
-        for ((input, weights), made) in
-            inputs.iter().zip(planes.chunks_exact(planes.len() / TILE_IN)).zip(&mut products)
-        {
-            let product = TapProduct {
-                input,
-                offsets: &offsets,
-                step: self.depth,
-                positions: count * positions,
-                depth: self.depth,
-                weights: TapWeights::Floats(weights),
-                channels,
-                bias: None,
-                relu: false,
-                out_step: channels,
-            };
-            kernels.tap_product(&product, made);
+        let (groups, positions, depth) = (self.groups.len(), count * positions, self.depth);
+        if positions <= self.on_the_way {
+            let product = TileProduct { planes: inputs, groups, positions, depth, weights, channels };
+            kernels.tile_product(&product, &mut products);
+        } else {
+            let offsets: Vec<usize> = (0..groups).map(|index| index * group).collect();
+            let planes = self.planes(set, weights);
+            let planes = planes.chunks_exact(planes.len() / TILE_IN);
+            for ((input, weights), made) in inputs.into_iter().zip(planes).zip(&mut products) {
+                let product = TapProduct {
+                    input,
+                    offsets: &offsets,
+                    step: depth,
+                    positions,
+                    depth,
+                    weights: TapWeights::Floats(weights),
+                    channels,
+                    bias: None,
+                    relu: false,
+                    out_step: channels,
+                };
+                kernels.tap_product(&product, made);
+            }
         }
         kernels.winograd_output(self.form, &products.each_ref().map(|plane| &**plane), &bias[..width], relu, made);
     }

@@ -222,7 +222,7 @@ impl Direct {
                 Group { filters, bias: lanes(&convolution.bias) }
             })
             .collect();
-        let along_time = along_time.then(|| AlongTime::new(1, settings.kernel[0], window.row));
+        let along_time = along_time.then(|| AlongTime::new(1, settings.kernel[0], window.row, &kernels));
         Self { window, output, taps, groups, relu, along_time }
     }
 

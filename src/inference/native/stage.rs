@@ -120,7 +120,7 @@ impl<'a> Source<'a> {
                     let convolution =
                         Compiled::new(settings, shape, output, relu_follows(), after_collapse, &path, self)?;
                     stages.push(if Winograd::suits(&convolution) {
-                        Stage::Winograd(Box::new(Winograd::new(convolution, self.along_time)))
+                        Stage::Winograd(Box::new(Winograd::new(convolution, self.along_time, &self.kernels)))
                     } else if Depthwise::suits(&convolution) {
                         Stage::Depthwise(Depthwise::new(convolution))
                     } else {

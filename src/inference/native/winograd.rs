@@ -63,7 +63,7 @@ impl Winograd {
     }
 
     /// With `along_time`, many rows at once are made by the same algorithm along time, too.
-    pub fn new(convolution: Compiled<'_>, along_time: bool) -> Self {
+    pub fn new(convolution: Compiled<'_>, along_time: bool, kernels: &Kernels) -> Self {
         let Compiled { settings, input, output, relu, .. } = convolution;
         let tiles = output.frequency.div_ceil(TILE_OUT);
         let times = settings.kernel[0];
@@ -83,7 +83,7 @@ impl Winograd {
             dilation: settings.dilation[0],
             planes,
             along_time: (along_time && input.channels >= FEWEST_CHANNELS && AlongTime::suits(settings))
-                .then(|| AlongTime::new(TILE_IN, times, input.channels)),
+                .then(|| AlongTime::new(TILE_IN, times, input.channels, kernels)),
             bias: convolution.bias,
             zeros: vec![0.0; tiles * output.channels],
             relu,
