@@ -2,7 +2,8 @@
 //!
 //! By F(4, 3), four neighbouring output rows of three taps take 6 products instead of 12, by F(2, 5) two rows of five taps
 //! 6 instead of 10; longer filters are sums of such. The transforms need the rows of a whole tile, so a row's last bits
-//! depend on which rows came with it. A live stream that pushes less than a tile at a time never gets here.
+//! depend on which rows came with it. A microphone's stream, which comes in pieces of less than a tile, never gets here.
+//! Many positions read filters that were transformed beforehand, few transform them as they read them.
 
 use std::sync::OnceLock;
 
@@ -14,7 +15,7 @@ use crate::network::Convolution;
 
 /// Positions of a product from which on filters transformed beforehand pay: fewer read more weights than they save products.
 const FEWEST_POSITIONS: usize = 5;
-/// Rows from which on it may run: a live stream makes fewer at a time, and its last bits are not to change.
+/// Rows from which on it may run: a microphone makes fewer at a time, and its last bits are not to change.
 const FEWEST_ROWS: usize = 4;
 
 /// The filters of a convolution over rows of `[positions, depth]`, transformed.
