@@ -5,13 +5,13 @@ mod program;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use dfcnn::model::Model;
 use dfcnn::network::{Precision, Tensor};
 use serde_json::Value;
 
-use program::{Ran, dfcnn, package};
+use program::{Ran, command, dfcnn, package};
 
 // ---- running it
 
@@ -271,8 +271,7 @@ fn closed_streams_do_no_harm() {
     let (path, _, _) = clip();
     for (closed, expected) in [(">&-", 0), (">&- 2>&-", 0), ("<&-", 0), ("nothing-there 2>&-", 1)] {
         let script = format!("\"$0\" transcribe \"$1\" {closed}");
-        let mut shell = Command::new("sh");
-        let ran = Ran::from(shell.args(["-c", &script, env!("CARGO_BIN_EXE_dfcnn"), &path]).output().unwrap());
+        let ran = Ran::from(command("sh").args(["-c", &script, env!("CARGO_BIN_EXE_dfcnn"), &path]).output().unwrap());
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(expected), ""), "{closed}");
     }
 }

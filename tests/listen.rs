@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use program::{Ran, run};
+use program::{Ran, command, run};
 
 // ---- running it
 
@@ -285,18 +285,16 @@ fn on_terminal(arguments: &[&str], folder: &Path) -> Option<String> {
         println!("skipped: `script` (bsdutils) is not there to make a terminal");
         return None;
     }
-    let command: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-    let command = format!("stty rows 24 cols 80; '{}' {}", env!("CARGO_BIN_EXE_dfcnn"), command.join(" "));
+    let arguments: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+    let line = format!("stty rows 24 cols 80; '{}' {}", env!("CARGO_BIN_EXE_dfcnn"), arguments.join(" "));
     let log = folder.join("terminal");
-    let ran = Command::new("script")
-        .args(["-q", "-e", "-c", &command, &log.display().to_string()])
+    let ran = command("script")
+        .args(["-q", "-e", "-c", &line, &log.display().to_string()])
         .env("TERM", "xterm-256color")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
+        .output()
         .unwrap();
     let shown = fs::read_to_string(&log).unwrap();
-    assert!(ran.success(), "{shown}");
+    assert!(ran.status.success(), "{shown}");
     Some(shown)
 }
 

@@ -30,7 +30,12 @@ impl Ran {
 
 /// The program with nobody at its standard input, whatever the environment says.
 pub fn dfcnn() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dfcnn"));
+    command(env!("CARGO_BIN_EXE_dfcnn"))
+}
+
+/// Another one that may run it, with none of the settings that the user of the tests may have in the environment.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
     for name in ["DFCNN_MODEL", "DFCNN_ENGINE", "DFCNN_COMPUTE", "DFCNN_ORT_LIB", "DFCNN_DEVICE"] {
         command.env_remove(name);
     }
