@@ -43,7 +43,7 @@ pub unsafe fn tap_product(product: &TapProduct<'_>, out: *mut f32) {
 
 const LANES: usize = 8;
 
-/// How far ahead the first pass over some weights fetches them, in panels of floats: with few positions they come from the
+/// How far ahead the first pass over some weights fetches them, in steps of depth: with few positions they come from the
 /// third-level cache or from memory. Where a pass is one position, the processor's own fetching keeps up.
 const PREFETCH: usize = 48;
 
